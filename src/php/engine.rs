@@ -1,0 +1,191 @@
+//! PHP's process-wide part.
+
+use std::ffi::{CStr, CString, NulError, c_char};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use once_cell::sync::OnceCell;
+use php_src_bindings as ffi;
+
+use super::exchange;
+use crate::config::PhpIni;
+
+static ENGINE: OnceCell<Engine> = OnceCell::new();
+
+/// How PHP is started.
+#[derive(Debug, Default)]
+pub struct EngineConfig {
+    /// `-c`: a php.ini, or the directory of one; `None` for PHP's own places.
+    pub ini_path: Option<PathBuf>,
+    /// `-n`: read no php.ini.
+    pub ignore_ini: bool,
+    /// `-d`: lines of INI text, read after every file.
+    pub ini_entries: Vec<String>,
+    /// This program, for `PHP_BINARY`.
+    pub executable: PathBuf,
+    /// The pool's own settings, in the order in which they are applied.
+    pub pool_ini: Vec<PhpIni>,
+}
+
+/// Why PHP does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A text that PHP takes as a C string holds a NUL byte.
+    #[error("{what} holds a NUL byte; remove it")]
+    Nul {
+        /// Which text.
+        what: &'static str,
+    },
+    /// PHP said why, on standard error.
+    #[error("PHP could not be started; the messages before this one say why")]
+    Start,
+}
+
+/// What PHP's INI files say that the rest of the program must know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `cgi.fix_pathinfo`
+    pub fix_pathinfo: bool,
+    /// `cgi.discard_path`
+    pub discard_path: bool,
+    /// `doc_root`
+    pub doc_root: Option<Vec<u8>>,
+    /// Zend signals are built in: PHP re-arms seven signals for each request.
+    pub zend_signals: bool,
+    /// The php.ini that was read.
+    pub ini_file: Option<PathBuf>,
+    /// The other INI files that were read, as PHP lists them.
+    pub ini_scanned: Option<String>,
+}
+
+/// PHP, started. There is one for each process, and for the processes forked from it.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    /// Interpreters that exist.
+    pub(super) interpreters: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Engine {
+    /// Starts PHP, which reads its INI files and loads its extensions; later calls give the engine that is there.
+    ///
+    /// Call it while the process has one thread: extensions may start threads or change signals of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Start`] if PHP refuses, which it explains on standard error.
+    pub fn start(config: &EngineConfig) -> Result<&'static Self, EngineError> {
+        ENGINE.get_or_try_init(|| start(config))
+    }
+
+    /// What the INI files said.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Closes descriptors in every process that a script forks (`pcntl_fork`), so that no child of a script can hold or
+    /// touch a connection. The first 64 count.
+    pub fn close_in_children(&self, descriptors: &[i32]) {
+        // SAFETY: the array is valid for the call, which copies it.
+        unsafe { ffi::howdah_close_in_children(descriptors.as_ptr(), descriptors.len()) };
+    }
+
+    /// Shuts PHP down. It cannot be started again in this process.
+    ///
+    /// Does nothing while interpreters exist: PHP would pull the ground from under them. An interpreter that broke counts
+    /// for ever, and the process is about to end anyway.
+    pub fn stop(&self) {
+        if self.interpreters.load(Ordering::Acquire) != 0
+            || self.stopped.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        // SAFETY: the engine was started (`self` exists), no interpreter is left, and `stopped` keeps new ones and a
+        // second call away.
+        unsafe { ffi::howdah_engine_stop() };
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+fn start(config: &EngineConfig) -> Result<Engine, EngineError> {
+    let text = |what: &'static str, bytes: Vec<u8>| {
+        CString::new(bytes).map_err(|_: NulError| EngineError::Nul { what })
+    };
+    let path = |what, path: &PathBuf| text(what, path.as_os_str().as_encoded_bytes().to_vec());
+    let ini_path = config
+        .ini_path
+        .as_ref()
+        .map(|ini| path("the path of php.ini (-c)", ini))
+        .transpose()?;
+    let executable = path("the path of this program", &config.executable)?;
+    let mut entries = String::new();
+    for entry in &config.ini_entries {
+        entries.push_str(entry);
+        entries.push('\n');
+    }
+    let entries = text("an INI entry (-d)", entries.into_bytes())?;
+    let pool_ini: Vec<(CString, CString, bool)> = config
+        .pool_ini
+        .iter()
+        .map(|ini| {
+            let what = "a php_value or php_admin_value of the pool";
+            Ok((
+                text(what, ini.name.clone().into_bytes())?,
+                text(what, ini.value.clone().into_bytes())?,
+                ini.admin,
+            ))
+        })
+        .collect::<Result<_, EngineError>>()?;
+    let pool_ini: Vec<ffi::howdah_ini> = pool_ini
+        .iter()
+        .map(|(name, value, admin)| ffi::howdah_ini {
+            name: name.as_ptr(),
+            value: value.as_ptr(),
+            admin: *admin,
+        })
+        .collect();
+    let config = ffi::howdah_engine_config {
+        // PHP keeps these three for the life of the process, so they are given away.
+        ini_path: ini_path.map_or(std::ptr::null(), |path| path.into_raw().cast_const()),
+        ignore_ini: config.ignore_ini,
+        ini_entries: entries.into_raw().cast_const(),
+        executable: executable.into_raw().cast_const(),
+        pool_ini: pool_ini.as_ptr(),
+        pool_ini_count: pool_ini.len(),
+        callbacks: exchange::CALLBACKS,
+    };
+    // SAFETY: `OnceCell` lets one thread in, once it has succeeded; the strings live as long as the header asks. After a
+    // failure nothing of PHP is used: the caller reports it and the process ends.
+    if !unsafe { ffi::howdah_engine_start(&raw const config) } {
+        return Err(EngineError::Start);
+    }
+    // SAFETY: the engine runs.
+    let settings = unsafe { ffi::howdah_engine_settings() };
+    Ok(Engine {
+        settings: Settings {
+            fix_pathinfo: settings.fix_pathinfo,
+            discard_path: settings.discard_path,
+            doc_root: bytes(settings.doc_root),
+            zend_signals: settings.zend_signals,
+            ini_file: bytes(settings.ini_file)
+                .map(|path| String::from_utf8_lossy(&path).into_owned().into()),
+            ini_scanned: bytes(settings.ini_scanned)
+                .map(|list| String::from_utf8_lossy(&list).into_owned()),
+        },
+        interpreters: AtomicUsize::new(0),
+        stopped: AtomicBool::new(false),
+    })
+}
+
+fn bytes(text: *const c_char) -> Option<Vec<u8>> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and the header promises a string that ends in NUL and outlives this call.
+    Some(unsafe { CStr::from_ptr(text) }.to_bytes().to_vec())
+}

@@ -1,0 +1,688 @@
+//! One connection: reads requests, hands them on, sends answers.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::{Answer, Left};
+use super::body::Body;
+use super::dispatch::{Job, Ticket};
+use super::listener::Shared;
+use super::{Phase, siblings, sys};
+use crate::config::Level;
+use crate::fastcgi::{self, Event, Limits, Params, ProtocolStatus, Role, encode};
+
+/// How much is read at once, in bytes.
+pub(super) const READ_AT_ONCE: usize = 64 << 10;
+
+/// How much is taken from answers before some of it has been sent, in bytes.
+const SEND_AT_ONCE: usize = 64 << 10;
+
+/// Nothing more is read while parameters of requests that wait for an interpreter take more than this, in bytes.
+const PARAMS_IN_WAITING: usize = 4 << 20;
+
+/// Requests at once on one connection. nginx and Apache have one; nobody has been seen with more than a few.
+const REQUESTS_AT_ONCE: usize = 256;
+
+/// How long what a client has begun to send may still take when the pool quits.
+const LAST_ORDERS: Duration = Duration::from_millis(500);
+
+/// How long a closing connection waits for a client that is still sending: closing at once would take from it what it
+/// has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection, from the first byte to the last.
+pub(super) struct Connection {
+    shared: Rc<Shared>,
+    phase: watch::Receiver<Phase>,
+    machine: fastcgi::Connection,
+    streams: Vec<Stream>,
+    /// The stream that may send first.
+    turn: usize,
+    /// Told by answers that they have something to send.
+    wake: Arc<Notify>,
+    /// What goes to the client, up to `sent` gone already.
+    out: Vec<u8>,
+    sent: usize,
+    /// False after the client's last byte, or when what it sends is no use any more.
+    reading: bool,
+    /// No more requests; the connection ends when there is nothing left to send.
+    closing: bool,
+    /// The client is gone: there is nobody to send to.
+    gone: bool,
+    /// The next request has waited for too long already.
+    is_late: bool,
+    /// Since when the parameters of a request are incomplete, or nothing at all has come.
+    header_since: Option<Instant>,
+    /// Since when there is nothing to do.
+    idle_since: Instant,
+    /// When the pool began to quit.
+    quit_at: Option<Instant>,
+}
+
+/// A request on this connection, and its answer.
+struct Stream {
+    id: u16,
+    answer: Arc<Answer>,
+    progress: Progress,
+}
+
+enum Progress {
+    /// The body is on its way.
+    Arriving {
+        role: Role,
+        params: Params,
+        body: Body,
+        /// `CONTENT_LENGTH`, if it is a number: more is not kept.
+        expected: Option<u64>,
+        heard: Instant,
+    },
+    /// It waits for an interpreter, or runs.
+    Handed {
+        ticket: Arc<Ticket>,
+        since: Instant,
+        params_bytes: usize,
+    },
+    /// It was answered without PHP.
+    Refused,
+}
+
+/// What came of an attempt to read.
+enum Read {
+    /// All that was there.
+    Drained,
+    /// There may be more.
+    More,
+}
+
+impl Connection {
+    /// `is_late`: it has waited among siblings for as long as a request may wait.
+    pub(super) fn new(
+        shared: Rc<Shared>,
+        phase: watch::Receiver<Phase>,
+        is_late: bool,
+    ) -> Self {
+        let pm = &shared.ground.pool.pm;
+        let machine = fastcgi::Connection::new(Limits {
+            requests: REQUESTS_AT_ONCE,
+            max_reqs: pm.max_children.get().saturating_add(pm.max_queue),
+            max_conns: pm.max_children.get().saturating_add(pm.max_queue),
+            ..Limits::default()
+        });
+        let now = Instant::now();
+        Self {
+            shared,
+            phase,
+            machine,
+            streams: Vec::new(),
+            turn: 0,
+            wake: Arc::new(Notify::new()),
+            out: Vec::new(),
+            sent: 0,
+            reading: true,
+            closing: false,
+            gone: false,
+            is_late,
+            header_since: Some(now),
+            idle_since: now,
+            quit_at: None,
+        }
+    }
+
+    /// Serves the connection to its end, or hands it to a sibling.
+    pub(super) async fn serve(mut self, socket: AsyncFd<OwnedFd>) {
+        let wake = Arc::clone(&self.wake);
+        let mut phase = self.phase.clone();
+        let mut fresh = true;
+        loop {
+            if self.wants_input() && fresh && !self.should_hand_on() {
+                // What a client sends comes with the connection, most often.
+                let _ = self.read(socket.get_ref());
+            }
+            fresh = false;
+            if self.quit_at.is_some() && self.reading && self.is_idle() {
+                // What was sent before the client could know is still answered.
+                let _ = self.read(socket.get_ref());
+                if self.is_idle() {
+                    self.stop_reading();
+                }
+            }
+            self.collect();
+            self.send(socket.get_ref());
+            if self.gone {
+                self.give_up();
+                return;
+            }
+            if self.must_leave() {
+                return self.hand_on(socket.into_inner());
+            }
+            if self.is_over() {
+                break;
+            }
+            let deadline = self.deadline();
+            let (read, write) = (self.wants_input(), self.sent < self.out.len());
+            tokio::select! {
+                ready = socket.ready(Interest::READABLE), if read => {
+                    let Ok(mut ready) = ready else { self.gone = true; continue };
+                    if self.should_hand_on() {
+                        drop(ready);
+                        return self.hand_on(socket.into_inner());
+                    }
+                    if matches!(self.read(socket.get_ref()), Read::Drained) {
+                        ready.clear_ready();
+                    }
+                }
+                ready = socket.ready(Interest::WRITABLE), if write => {
+                    let Ok(mut ready) = ready else { self.gone = true; continue };
+                    if self.send(socket.get_ref()) {
+                        ready.clear_ready();
+                    }
+                }
+                () = wake.notified() => {}
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.time_out(),
+                _ = phase.changed() => self.change_phase(),
+            }
+        }
+        self.give_up();
+        if self.machine.is_between_records() && !has_input(socket.get_ref()) {
+            return;
+        }
+        linger(socket).await;
+    }
+
+    // --- Reading -------------------------------------------------------------------------------
+
+    fn wants_input(&self) -> bool {
+        let waiting: usize = self
+            .streams
+            .iter()
+            .map(|stream| match &stream.progress {
+                Progress::Handed {
+                    params_bytes,
+                    ticket,
+                    ..
+                } if !ticket.is_taken() => *params_bytes,
+                _ => 0,
+            })
+            .sum();
+        self.reading && !self.machine.is_done() && self.out.len() - self.sent < SEND_AT_ONCE && waiting < PARAMS_IN_WAITING
+    }
+
+    /// Reads what is there, and acts on it.
+    fn read(&mut self, socket: &OwnedFd) -> Read {
+        let shared = Rc::clone(&self.shared);
+        let mut buffer = shared.buffer.borrow_mut();
+        match sys::receive(socket, &mut buffer) {
+            Ok(0) => {
+                self.end_of_input(socket);
+                Read::Drained
+            }
+            Ok(count) => {
+                let drained = count < buffer.len();
+                self.input(buffer.get(..count).unwrap_or_default());
+                if drained { Read::Drained } else { Read::More }
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Read::Drained
+            }
+            Err(_) => {
+                self.gone = true;
+                Read::Drained
+            }
+        }
+    }
+
+    fn input(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        loop {
+            match self.machine.receive(&mut rest, &mut self.out) {
+                Ok(Some(event)) => self.event(event),
+                Ok(None) => break,
+                Err(violation) => {
+                    self.log(
+                        Level::Warning,
+                        &format!("closing a connection: {violation}"),
+                    );
+                    self.stop_reading();
+                    break;
+                }
+            }
+        }
+        self.header_since = if self.reading && self.machine.awaits_params() {
+            self.header_since.or_else(|| Some(Instant::now()))
+        } else {
+            None
+        };
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Request {
+                id, role, params, ..
+            } => self.request(id, role, params),
+            Event::Stdin { id, data } => self.stdin(id, data),
+            Event::StdinEnd { id } => self.hand_over(id),
+            Event::Abort { id } => self.abort(id),
+            Event::Refused { .. } => {}
+        }
+    }
+
+    /// The parameters are complete.
+    fn request(&mut self, id: u16, role: Role, params: Params) {
+        let expected = params
+            .get(b"CONTENT_LENGTH")
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .and_then(|text| text.parse().ok());
+        self.streams.push(Stream {
+            id,
+            answer: Arc::new(Answer::new(id, Arc::clone(&self.wake))),
+            progress: Progress::Arriving {
+                role,
+                params,
+                body: Body::default(),
+                expected,
+                heard: Instant::now(),
+            },
+        });
+        // A body of no length has come.
+        if expected == Some(0) {
+            self.hand_over(id);
+        }
+    }
+
+    fn stdin(&mut self, id: u16, data: &[u8]) {
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) else {
+            return;
+        };
+        let Progress::Arriving {
+            body,
+            expected,
+            heard,
+            ..
+        } = &mut stream.progress
+        else {
+            return;
+        };
+        *heard = Instant::now();
+        let left = expected.map_or(u64::MAX, |expected| expected.saturating_sub(body.length()));
+        let keep = data.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if let Err(error) = body.push(data.get(..keep).unwrap_or_default()) {
+            refuse(
+                stream,
+                "507 Insufficient Storage",
+                "The server has no room for the request's body.\n",
+                ProtocolStatus::RequestComplete,
+            );
+            self.log(
+                Level::Error,
+                &format!(
+                    "cannot keep a request's body in a temporary file: {error}; make room in {}",
+                    std::env::temp_dir().display()
+                ),
+            );
+            return;
+        }
+        // php-fpm reads no further either: some clients never end STDIN.
+        if *expected == Some(body.length()) {
+            self.hand_over(id);
+        }
+    }
+
+    /// The request is complete.
+    fn hand_over(&mut self, id: u16) {
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) else {
+            return;
+        };
+        if !matches!(stream.progress, Progress::Arriving { .. }) {
+            return;
+        }
+        let ticket = Arc::new(Ticket::default());
+        let handed = Progress::Handed {
+            ticket: Arc::clone(&ticket),
+            since: Instant::now(),
+            params_bytes: 0,
+        };
+        let Progress::Arriving {
+            role, params, body, ..
+        } = std::mem::replace(&mut stream.progress, handed)
+        else {
+            return;
+        };
+        if let Progress::Handed { params_bytes, .. } = &mut stream.progress {
+            *params_bytes = params.iter().map(|(name, value)| name.len() + value.len()).sum();
+        }
+        if std::mem::take(&mut self.is_late) {
+            overload(stream);
+            self.log_too_late();
+            return;
+        }
+        let job = Job {
+            role,
+            params,
+            body,
+            answer: Arc::clone(&stream.answer),
+            ticket,
+        };
+        if self.shared.ground.dispatch.submit(job).is_err() {
+            overload(stream);
+            self.log(
+                Level::Warning,
+                "a request was turned away: as many wait as may wait (pm.max_queue); more interpreters (pm.max_children) \
+                 would serve more",
+            );
+        }
+    }
+
+    /// The client wants no answer; it gets the end of it.
+    fn abort(&mut self, id: u16) {
+        let Some(at) = self.streams.iter().position(|stream| stream.id == id) else {
+            return;
+        };
+        let stream = self.streams.remove(at);
+        self.forget(&stream);
+        encode::stdout_end(&mut self.out, id);
+        encode::end_request(&mut self.out, id, 0, ProtocolStatus::RequestComplete);
+        self.finished(&stream);
+    }
+
+    /// The client sends no more. What it has sent completely is answered.
+    fn end_of_input(&mut self, socket: &OwnedFd) {
+        if sys::is_hung_up(socket.as_fd()) {
+            self.gone = true;
+        } else {
+            self.stop_reading();
+        }
+    }
+
+    /// What has not arrived completely never will.
+    fn stop_reading(&mut self) {
+        self.reading = false;
+        self.closing = true;
+        self.header_since = None;
+        self.streams
+            .retain(|stream| !matches!(stream.progress, Progress::Arriving { .. }));
+    }
+
+    // --- Sending -------------------------------------------------------------------------------
+
+    /// Moves answers into `out`, each in its turn.
+    fn collect(&mut self) {
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+        let mut unready = 0;
+        while unready < self.streams.len() && self.out.len() - self.sent < SEND_AT_ONCE {
+            if self.turn >= self.streams.len() {
+                self.turn = 0;
+            }
+            let Some(stream) = self.streams.get(self.turn) else {
+                break;
+            };
+            if !stream.answer.is_ready() {
+                self.turn += 1;
+                unready += 1;
+                continue;
+            }
+            match stream.answer.collect(&mut self.out, SEND_AT_ONCE) {
+                Left::Nothing | Left::More => self.turn += 1,
+                Left::Complete => {
+                    let stream = self.streams.remove(self.turn);
+                    self.finished(&stream);
+                }
+                Left::Lost => {
+                    self.log(
+                        Level::Error,
+                        "an answer is cut off: it waited in a temporary file that cannot be read",
+                    );
+                    self.gone = true;
+                    return;
+                }
+            }
+            unready = 0;
+        }
+        if self.is_idle() && self.out.is_empty() && self.out.capacity() > READ_AT_ONCE / 4 {
+            // Thousands of idle connections may have had a large answer once.
+            self.out = Vec::new();
+        }
+    }
+
+    fn finished(&mut self, stream: &Stream) {
+        self.machine.finish(stream.id);
+        self.idle_since = Instant::now();
+    }
+
+    /// Sends what it can. True: the client takes no more for now.
+    fn send(&mut self, socket: &OwnedFd) -> bool {
+        while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match sys::send(socket, rest) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(_) => {
+                    self.gone = true;
+                    return true;
+                }
+            }
+            if self.sent == self.out.len() {
+                self.collect();
+            }
+        }
+        false
+    }
+
+    // --- Time, and the end ---------------------------------------------------------------------
+
+    /// Nothing is under way in either direction.
+    fn is_idle(&self) -> bool {
+        self.streams.is_empty() && self.machine.is_idle()
+    }
+
+    fn is_over(&self) -> bool {
+        (self.closing && self.streams.is_empty() || self.machine.is_done())
+            && self.sent == self.out.len()
+    }
+
+    /// A sibling should read what comes next, as no interpreter is free here.
+    fn should_hand_on(&self) -> bool {
+        self.shared.give.is_some()
+            && !self.is_late
+            && self.shared.ground.pool.pm.max_children.get() > 1
+            && self.is_idle()
+            && self.sent == self.out.len()
+            && !self.shared.ground.dispatch.is_free()
+    }
+
+    /// This process retires, and nothing is under way here.
+    fn must_leave(&self) -> bool {
+        *self.phase.borrow() == Phase::Retiring
+            && !self.closing
+            && !self.machine.is_done()
+            && self.is_idle()
+            && self.sent == self.out.len()
+    }
+
+    fn hand_on(&mut self, socket: OwnedFd) {
+        let Some(give) = &self.shared.give else {
+            return;
+        };
+        if let Err(error) = siblings::give(give, &socket) {
+            self.log(
+                Level::Warning,
+                &format!("a connection was closed, as it could not be handed on: {error}"),
+            );
+        }
+    }
+
+    fn change_phase(&mut self) {
+        if *self.phase.borrow() == Phase::Quitting {
+            self.quit_at = Some(Instant::now());
+        }
+    }
+
+    /// When something is too late if nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        let timeouts = &self.shared.ground.pool.timeouts;
+        let after = |since: Option<Instant>, timeout: Option<Duration>| Some(since? + timeout?);
+        let mut first = after(self.header_since, timeouts.header);
+        let mut consider = |deadline: Option<Instant>| {
+            first = match (first, deadline) {
+                (Some(first), Some(deadline)) => Some(first.min(deadline)),
+                (first, deadline) => first.or(deadline),
+            };
+        };
+        if self.reading {
+            consider(after(self.quit_at, Some(LAST_ORDERS)));
+        }
+        if self.is_idle() && self.header_since.is_none() {
+            consider(after(Some(self.idle_since), timeouts.idle));
+        }
+        for stream in &self.streams {
+            match &stream.progress {
+                Progress::Arriving { heard, .. } => consider(after(Some(*heard), timeouts.body)),
+                Progress::Handed { ticket, since, .. } if !ticket.is_taken() => {
+                    consider(after(Some(*since), timeouts.queue));
+                }
+                Progress::Handed { .. } | Progress::Refused => {}
+            }
+        }
+        first
+    }
+
+    fn time_out(&mut self) {
+        let now = Instant::now();
+        let timeouts = self.shared.ground.pool.timeouts.clone();
+        let is_late = |since: Instant, timeout: Option<Duration>| {
+            timeout.is_some_and(|timeout| since + timeout <= now)
+        };
+        if self
+            .quit_at
+            .is_some_and(|since| is_late(since, Some(LAST_ORDERS)))
+        {
+            self.stop_reading();
+        }
+        if self
+            .header_since
+            .is_some_and(|since| is_late(since, timeouts.header))
+        {
+            self.stop_reading();
+        }
+        if self.is_idle() && is_late(self.idle_since, timeouts.idle) {
+            self.stop_reading();
+        }
+        let mut overloaded = false;
+        let dispatch = &self.shared.ground.dispatch;
+        for stream in &mut self.streams {
+            match &stream.progress {
+                Progress::Arriving { heard, .. } if is_late(*heard, timeouts.body) => {
+                    refuse(
+                        stream,
+                        "408 Request Timeout",
+                        "The request's body did not arrive in time.\n",
+                        ProtocolStatus::RequestComplete,
+                    );
+                }
+                Progress::Handed { ticket, since, .. }
+                    if is_late(*since, timeouts.queue) && dispatch.withdraw(ticket) =>
+                {
+                    overload(stream);
+                    overloaded = true;
+                }
+                _ => {}
+            }
+        }
+        if overloaded {
+            self.log_too_late();
+        }
+    }
+
+    fn log_too_late(&self) {
+        self.log(
+            Level::Warning,
+            "a request was turned away: no interpreter became free in time (request_queue_timeout); more interpreters \
+             (pm.max_children) would serve more",
+        );
+    }
+
+    /// Nobody waits for what is left.
+    fn give_up(&mut self) {
+        for stream in std::mem::take(&mut self.streams) {
+            self.forget(&stream);
+        }
+    }
+
+    fn forget(&self, stream: &Stream) {
+        stream.answer.abandon();
+        if let Progress::Handed { ticket, .. } = &stream.progress {
+            self.shared.ground.dispatch.withdraw(ticket);
+        }
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        let ground = &self.shared.ground;
+        ground
+            .log
+            .write(level, &format!("[pool {}] {message}", ground.pool.name));
+    }
+}
+
+/// Tells web servers that speak FastCGI fluently (OVERLOADED), and people (503).
+fn overload(stream: &mut Stream) {
+    refuse(
+        stream,
+        "503 Service Unavailable",
+        "The server is busy. Please try again in a moment.\n",
+        ProtocolStatus::Overloaded,
+    );
+}
+
+/// Answers without PHP.
+fn refuse(stream: &mut Stream, status: &str, text: &str, protocol_status: ProtocolStatus) {
+    stream.progress = Progress::Refused;
+    stream.answer.write(
+        format!(
+            "Status: {status}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\r\n{text}"
+        )
+        .as_bytes(),
+    );
+    stream.answer.end(protocol_status);
+}
+
+fn has_input(socket: &OwnedFd) -> bool {
+    sys::receive(socket, &mut [0]).is_ok_and(|count| count > 0)
+}
+
+/// Lets the client read to the end: a socket that is closed with bytes unread is reset.
+async fn linger(socket: AsyncFd<OwnedFd>) {
+    let _ = socket2::SockRef::from(socket.get_ref()).shutdown(std::net::Shutdown::Write);
+    let until = Instant::now() + LINGER;
+    let mut buffer = [0; 4096];
+    loop {
+        tokio::select! {
+            ready = socket.ready(Interest::READABLE) => {
+                let Ok(mut ready) = ready else { return };
+                match sys::receive(socket.get_ref(), &mut buffer) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                    Err(_) => return,
+                }
+            }
+            () = sleep_until(until) => return,
+        }
+    }
+}

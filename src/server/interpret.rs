@@ -1,0 +1,221 @@
+//! The interpreters' side: takes jobs and runs them.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::Phase;
+use super::answer::Answer;
+use super::body::Body;
+use super::dispatch::{Dispatch, Job};
+use crate::config::{Level, Pool};
+use crate::fastcgi::{Params, ProtocolStatus};
+use crate::observe::{Log, Scoreboard, Slot};
+use crate::php::{BodyLost, Engine, Exchange, Interpreter, Outcome, Request};
+
+/// What all interpreters of the process work with.
+pub(super) struct Crew {
+    pub(super) engine: &'static Engine,
+    pub(super) pool: Arc<Pool>,
+    pub(super) limit_extensions: Arc<[String]>,
+    pub(super) log: Log,
+    pub(super) dispatch: Arc<Dispatch>,
+    pub(super) scoreboard: Scoreboard,
+    pub(super) phase: watch::Sender<Phase>,
+    /// Interpreters that are not broken.
+    pub(super) sound: AtomicUsize,
+}
+
+/// Why an interpreter ended.
+enum End {
+    /// There are no more jobs.
+    Closed,
+    /// `pm.max_requests`: a fresh one goes on.
+    Spent,
+    /// PHP failed in a way that leaves it useless.
+    Broken,
+}
+
+impl Crew {
+    /// Serves on this thread until there are no more jobs, as one interpreter after another: each has its share of requests
+    /// (`pm.max_requests`). Where the next one takes a new process (NTS), this one is told to retire, and what it
+    /// still has to do is the old interpreter's.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no interpreter.
+    pub(super) fn serve(&self, slot: u32) -> io::Result<()> {
+        loop {
+            match self.work(slot)? {
+                End::Closed => return Ok(()),
+                End::Spent => {}
+                End::Broken => {
+                    self.log.write(
+                        Level::Error,
+                        &format!(
+                            "[pool {}] an interpreter broke down; process {} finishes what it has begun and is replaced",
+                            self.pool.name,
+                            std::process::id()
+                        ),
+                    );
+                    self.phase.send_replace(Phase::Retiring);
+                    if self.sound.fetch_sub(1, Ordering::AcqRel) == 1 {
+                        self.refuse_the_rest();
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn work(&self, slot: u32) -> io::Result<End> {
+        let mut interpreter = Interpreter::new(self.engine).map_err(io::Error::other)?;
+        let limit = self.pool.pm.max_requests.map_or(u32::MAX, NonZeroU32::get);
+        let slot = self.scoreboard.slot(slot);
+        if let Some(slot) = slot {
+            slot.start(std::process::id());
+        }
+        let mut served = 0_u32;
+        while let Some(job) = self.dispatch.next() {
+            self.run(&mut interpreter, job, slot);
+            if interpreter.is_broken() {
+                return Ok(End::Broken);
+            }
+            served = served.saturating_add(1);
+            if served < limit {
+                continue;
+            }
+            if crate::php::is_zts() {
+                return Ok(End::Spent);
+            }
+            self.phase.send_if_modified(|phase| {
+                let serving = *phase == Phase::Serving;
+                if serving {
+                    *phase = Phase::Retiring;
+                }
+                serving
+            });
+        }
+        Ok(End::Closed)
+    }
+
+    /// No interpreter is left: what comes until the process ends gets an answer all the same.
+    fn refuse_the_rest(&self) {
+        while let Some(job) = self.dispatch.next() {
+            fail(&job.answer);
+            job.answer.end(ProtocolStatus::RequestComplete);
+        }
+    }
+
+    fn run(&self, interpreter: &mut Interpreter, job: Job, slot: Option<Slot<'_>>) {
+        let Job {
+            role,
+            mut params,
+            body,
+            answer,
+            ticket: _,
+        } = job;
+        params.set(b"FCGI_ROLE", role.name().as_bytes());
+        let request = Request::new(
+            params,
+            body.length(),
+            self.engine.settings(),
+            Arc::clone(&self.limit_extensions),
+        );
+        if let Some(slot) = slot {
+            show(slot, request.params());
+        }
+        let running = Running {
+            crew: self,
+            answer: &answer,
+            body: Mutex::new(body),
+        };
+        if let Some(refusal) = request.refusal() {
+            running.log(refusal.to_string().as_bytes(), false, true);
+        }
+        let report = interpreter.run(&request, &running);
+        if report.outcome != Outcome::Ended {
+            fail(&answer);
+        }
+        answer.end(ProtocolStatus::RequestComplete);
+        if let Some(slot) = slot {
+            slot.end();
+        }
+    }
+}
+
+/// Tells the scoreboard what runs now.
+fn show(slot: Slot<'_>, params: &Params) {
+    let get = |name: &[u8]| params.get(name).unwrap_or_default();
+    let uri = params
+        .get(b"REQUEST_URI")
+        .or_else(|| params.get(b"SCRIPT_NAME"))
+        .unwrap_or_default();
+    slot.begin(get(b"REQUEST_METHOD"), uri, get(b"SCRIPT_FILENAME"));
+}
+
+/// Nothing ran, or nobody knows how far: if the client has seen nothing yet, it gets an error that it understands.
+fn fail(answer: &Answer) {
+    if answer.is_blank() {
+        answer.write(
+            b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\nInternal server error.\n",
+        );
+    }
+}
+
+/// A request that runs.
+struct Running<'a> {
+    crew: &'a Crew,
+    answer: &'a Answer,
+    body: Mutex<Body>,
+}
+
+impl Exchange for Running<'_> {
+    fn write(&self, data: &[u8]) -> bool {
+        self.answer.write(data)
+    }
+
+    fn flush(&self) -> bool {
+        self.answer.flush()
+    }
+
+    fn read_body(&self, buffer: &mut [u8]) -> Result<usize, BodyLost> {
+        self.body
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read(buffer)
+            .map_err(|_| BodyLost)
+    }
+
+    fn finish(&self) -> bool {
+        self.answer.end(ProtocolStatus::RequestComplete)
+    }
+
+    /// In the log each line is one, as in php-fpm's; for the client they are joined by semicolons.
+    fn log(&self, message: &[u8], from_php: bool, to_client: bool) {
+        let text = String::from_utf8_lossy(message);
+        let prefix = if from_php { "PHP message: " } else { "" };
+        let level = if from_php {
+            Level::Notice
+        } else {
+            Level::Error
+        };
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            self.crew.log.write(
+                level,
+                &format!("[pool {}] {prefix}{line}", self.crew.pool.name),
+            );
+        }
+        if to_client {
+            let separator = if self.answer.has_stderr() { "; " } else { "" };
+            let mut record = format!("{separator}{prefix}").into_bytes();
+            record.extend_from_slice(message);
+            self.answer.write_stderr(&record);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A pool process: one thread for connections, one or more interpreters.
+//!
+//! # A request's life
+//!
+//! 1. `listener` accepts a connection, if `listen.allowed_clients` lets it in, or `siblings` brings one.
+//! 2. `connection` reads it and feeds the state machine of [`crate::fastcgi`], which tells requests from bytes.
+//! 3. `body` keeps what STDIN brings: in memory while it is small, then in a file without a name. No interpreter waits for
+//!    a client: a request is handed on when it is complete.
+//! 4. `dispatch` holds it until an interpreter is free, for a bounded time, in a bounded queue.
+//! 5. `interpret` runs it on an interpreter's thread: it finds the script and calls [`crate::php`].
+//! 6. `answer` takes what PHP writes, as FastCGI records, and wakes the connection, which sends them. What a slow client
+//!    does not take goes to a file, too, so that the interpreter is free again.
+//!
+//! The I/O thread runs the first four and the sending; all of it belongs to that one thread, but for `dispatch` and
+//! `answer`, which the interpreters share.
+
+mod answer;
+mod body;
+mod connection;
+mod dispatch;
+mod interpret;
+mod listener;
+mod siblings;
+mod spill;
+mod sys;
+
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::config::Pool;
+use crate::observe::{Log, Scoreboard};
+use crate::php::{Engine, is_zts};
+
+use dispatch::Dispatch;
+use interpret::Crew;
+use listener::Listener;
+use siblings::Siblings;
+
+/// PHP's stack on threads of our own, in bytes. Rust's default of 2 MiB is too small for deep recursion in C, and this is
+/// what Linux gives to a process's first thread.
+const INTERPRETER_STACK: usize = 8 << 20;
+
+/// What a pool process is given.
+#[derive(Debug)]
+pub struct Process {
+    /// The pool it serves.
+    pub pool: Pool,
+    /// The pool's socket, which listens.
+    pub listener: OwnedFd,
+    /// The error log.
+    pub log: Log,
+    /// What interpreters do, for those who look from outside.
+    pub scoreboard: Scoreboard,
+    /// The scoreboard's slot of the first interpreter; the others follow.
+    pub first_slot: u32,
+    /// How many interpreters there are; one on an ordinary PHP.
+    pub interpreters: u32,
+    /// Where connections are handed to the pool's other processes, and where theirs arrive. Every process of the pool has
+    /// the same two.
+    pub siblings: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// Whether the process goes on serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Another process takes over: connections are handed to it.
+    Retiring,
+    /// The pool ends: connections are closed once they have had their answers.
+    Quitting,
+}
+
+/// Serves until SIGQUIT or until the process has had its share of requests (`pm.max_requests`), then finishes what it has
+/// begun. Interpreters of an ordinary PHP run on the calling thread, which must be the one that started the engine.
+///
+/// # Errors
+///
+/// If the process cannot get what it needs: threads, descriptors, an interpreter.
+pub fn run(engine: &'static Engine, process: Process) -> io::Result<()> {
+    sys::raise_descriptor_limit();
+    let dispatch = Arc::new(Dispatch::new(process.pool.pm.max_queue));
+    let (phase, watch_phase) = watch::channel(Phase::Serving);
+    let pool = Arc::new(process.pool);
+    let mut private = vec![process.listener.as_raw_fd()];
+    if let Some((give, take)) = &process.siblings {
+        private.extend([give.as_raw_fd(), take.as_raw_fd()]);
+    }
+    engine.close_in_children(&private);
+    let crew = Crew {
+        engine,
+        pool: Arc::clone(&pool),
+        limit_extensions: pool.limit_extensions.clone().into(),
+        log: process.log.clone(),
+        dispatch: Arc::clone(&dispatch),
+        scoreboard: process.scoreboard,
+        phase: phase.clone(),
+        sound: AtomicUsize::new(process.interpreters as usize),
+    };
+    let ground = Ground {
+        pool,
+        log: process.log,
+        dispatch,
+        phase,
+    };
+    let (listener, siblings) = (process.listener, process.siblings);
+    let io_thread = thread::Builder::new()
+        .name("howdah-io".to_owned())
+        .spawn(move || {
+            let dispatch = Arc::clone(&ground.dispatch);
+            let result = io_thread(ground, watch_phase, listener, siblings);
+            // Whatever happened, interpreters must not wait for ever.
+            dispatch.close();
+            result
+        })?;
+    let first = process.first_slot;
+    if is_zts() {
+        let crew = Arc::new(crew);
+        let threads: Vec<_> = (first..first.saturating_add(process.interpreters))
+            .map(|slot| {
+                let crew = Arc::clone(&crew);
+                thread::Builder::new()
+                    .name(format!("php-{slot}"))
+                    .stack_size(INTERPRETER_STACK)
+                    .spawn(move || crew.serve(slot))
+            })
+            .collect::<io::Result<_>>()?;
+        for thread in threads {
+            join(thread)?;
+        }
+    } else {
+        let result = crew.serve(first);
+        crew.dispatch.close();
+        result?;
+    }
+    join(io_thread)
+}
+
+fn join(thread: thread::JoinHandle<io::Result<()>>) -> io::Result<()> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+}
+
+/// What the I/O thread stands on.
+struct Ground {
+    pool: Arc<Pool>,
+    log: Log,
+    dispatch: Arc<Dispatch>,
+    phase: watch::Sender<Phase>,
+}
+
+fn io_thread(
+    ground: Ground,
+    phase: watch::Receiver<Phase>,
+    listener: OwnedFd,
+    siblings: Option<(OwnedFd, OwnedFd)>,
+) -> io::Result<()> {
+    sys::leave_signals_to_php()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let siblings = siblings.map(|(give, take)| Siblings::new(give, take));
+    LocalSet::new().block_on(&runtime, async move {
+        let listener = Listener::new(listener, siblings, Rc::new(ground), phase)?;
+        listener.serve().await
+    })
+}
