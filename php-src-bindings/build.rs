@@ -30,10 +30,10 @@ fn main() {
     let out = PathBuf::from(variable("OUT_DIR"));
     let config = PhpConfig::find();
     let headers = Headers::find(&config, &out);
-    let library = Library::find(&config, &headers);
-
     headers.check_version();
+    let library = Library::find(&config, &headers);
     library.check_version(&headers);
+
     // Before the shim, as it takes a second and not ten.
     generate_bindings(&out);
     compile_shim(&headers);
@@ -216,7 +216,11 @@ impl Headers {
         }
         let mut compiler = cc::Build::new();
         // Not as system headers: the preprocessor would begin a new line at each of their macros.
-        compiler.cargo_output(false).flag("-P").includes(&directories).file(&probe);
+        compiler
+            .cargo_output(false)
+            .flag("-P")
+            .includes(&directories)
+            .file(&probe);
         let expanded = compiler.try_expand().unwrap_or_else(|error| {
             fail(format_args!("the C compiler can't read PHP's headers (Debian: gcc and libc6-dev are needed): {error}"))
         });

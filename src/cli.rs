@@ -13,8 +13,8 @@ use clap::{ArgAction, Parser};
 use crate::php::{self, Engine, EngineConfig, Settings};
 use crate::supervisor::{self, Php, Start, exit};
 
-/// Where the configuration is without `-y` and `-p`.
-const DEFAULT_CONFIG: &str = "/etc/php-fpm.conf";
+/// The configuration's name in PHP's directory for such files, without `-y` and `-p`.
+const DEFAULT_CONFIG: &str = "php-fpm.conf";
 
 /// Where it is below the directory of `-p`.
 const PREFIXED_CONFIG: &str = "etc/php-fpm.conf";
@@ -87,12 +87,12 @@ struct Flags {
     #[arg(short = 'e', long = "profile-info", help_heading = PHP)]
     extended_info: bool,
 
-    /// Not yet: use `php -i`
-    #[arg(short = 'i', long = "info", hide = true)]
+    /// Show what phpinfo() shows
+    #[arg(short = 'i', long = "info", help_heading = HELP)]
     info: bool,
 
-    /// Not yet: use `php -m`
-    #[arg(short = 'm', long = "modules", hide = true)]
+    /// Show the extensions that PHP has loaded
+    #[arg(short = 'm', long = "modules", help_heading = HELP)]
     modules: bool,
 
     /// Show the versions of howdah and of PHP, and the INI files that PHP reads
@@ -131,7 +131,8 @@ Exit codes:
   70  the program or the system failed
   78  the configuration is wrong, or cannot be put into effect
 
-Without -y, the configuration is /etc/php-fpm.conf, or with -p DIR, DIR/etc/php-fpm.conf.";
+Without -y, the configuration is php-fpm.conf in the directory for configurations that PHP was built
+with (/etc on Debian), or with -p DIR, DIR/etc/php-fpm.conf.";
 
 /// Does what the command line says; the first argument is the program's name. Gives the exit code.
 ///
@@ -151,10 +152,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     if let Some(descriptor) = flags.pool_leader {
         return supervisor::lead(descriptor);
     }
-    if flags.info || flags.modules {
-        let flag = if flags.info { "-i" } else { "-m" };
-        eprintln!("howdah: {flag}: this version cannot show this yet; use php {flag}");
-        return exit::USAGE;
+    if flags.info {
+        return with_php(&flags.php(), |engine| engine.print_info());
+    }
+    if flags.modules {
+        return with_php(&flags.php(), |engine| engine.print_modules());
     }
     if flags.version {
         return version(&flags.php());
@@ -172,7 +174,7 @@ impl Flags {
         let config = match (&self.config, &self.prefix) {
             (Some(file), _) => file.clone(),
             (None, Some(prefix)) => prefix.join(PREFIXED_CONFIG),
-            (None, None) => DEFAULT_CONFIG.into(),
+            (None, None) => php::paths().sysconfdir.join(DEFAULT_CONFIG),
         };
         Start {
             config,
@@ -224,6 +226,14 @@ fn version(php: &Php) -> u8 {
         php::version()
     );
     say(&head);
+    with_php(php, |engine| {
+        say(&ini_files(engine.settings(), php.ignore_ini));
+        true
+    })
+}
+
+/// Starts PHP for a question that it answers itself.
+fn with_php(php: &Php, ask: impl FnOnce(&Engine) -> bool) -> u8 {
     let config = EngineConfig {
         ini_path: php.ini_path.clone(),
         ignore_ini: php.ignore_ini,
@@ -233,9 +243,9 @@ fn version(php: &Php) -> u8 {
     };
     match Engine::start(&config) {
         Ok(engine) => {
-            say(&ini_files(engine.settings(), php.ignore_ini));
+            let answered = ask(engine);
             engine.stop();
-            exit::OK
+            if answered { exit::OK } else { exit::SOFTWARE }
         }
         Err(error) => {
             eprintln!("howdah: {error}");
@@ -332,7 +342,10 @@ mod tests {
 
     #[test]
     fn the_configuration_has_a_place() {
-        assert_eq!(flags("").start().config, Path::new(DEFAULT_CONFIG));
+        assert_eq!(
+            flags("").start().config,
+            php::paths().sysconfdir.join("php-fpm.conf")
+        );
         assert_eq!(
             flags("-p /srv").start().config,
             Path::new("/srv/etc/php-fpm.conf")
@@ -358,7 +371,7 @@ mod tests {
 
     #[test]
     fn mistakes_and_questions_have_their_codes() {
-        for line in ["--nonsense", "-Z", "-y", "stray", "-i", "-m"] {
+        for line in ["--nonsense", "-Z", "-y", "stray"] {
             assert_eq!(code(line), exit::USAGE, "{line}");
         }
         for line in ["-h", "--help", "-?", "--usage"] {

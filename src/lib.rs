@@ -2,13 +2,15 @@
 //!
 //! # Layout
 //!
-//! - [`config`]: php-fpm's configuration
-//! - [`fastcgi`]: the protocol, as a state machine without sockets or clocks
-//! - [`php`]: PHP in this process: the engine, its interpreters, one request
-//! - [`server`]: a pool process: connections, requests waiting for an interpreter, answers
-//! - [`observe`]: logs and the scoreboard
-//! - [`supervisor`]: processes, signals, privileges
-//! - [`cli`]: flags
+//! | module | what is in it |
+//! |---|---|
+//! | [`config`] | php-fpm's configuration |
+//! | [`fastcgi`] | the protocol, as a state machine without sockets or clocks |
+//! | [`php`] | PHP in this process: the engine, its interpreters, one request |
+//! | [`server`] | a pool process: connections, requests waiting for an interpreter, answers |
+//! | [`observe`] | logs and the scoreboard |
+//! | [`supervisor`] | processes, signals, privileges |
+//! | [`cli`] | flags |
 
 pub mod cli;
 pub mod config;

@@ -104,9 +104,6 @@ howdah_settings howdah_engine_settings(void)
 		.fix_pathinfo = HG(fix_pathinfo),
 		.discard_path = HG(discard_path),
 		.doc_root = PG(doc_root) && *PG(doc_root) ? PG(doc_root) : NULL,
-#ifdef ZEND_SIGNALS
-		.zend_signals = true,
-#endif
 		.ini_file = php_ini_opened_path,
 		.ini_scanned = php_ini_scanned_files,
 	};

@@ -55,8 +55,6 @@ typedef struct howdah_settings {
 	bool discard_path;
 	/* `doc_root`, or null. Lives until howdah_engine_stop. */
 	const char *doc_root;
-	/* Whether zend signals are built in. They are kept from re-arming seven signals for each request. */
-	bool zend_signals;
 	/* php.ini and the list of scanned files, or null. Live until howdah_engine_stop. */
 	const char *ini_file;
 	const char *ini_scanned;
@@ -70,7 +68,8 @@ howdah_settings howdah_engine_settings(void);
 /* Shuts PHP down. Every interpreter must have ended. Not to be followed by a new start. */
 void howdah_engine_stop(void);
 /* Descriptors that a child forked by a script (pcntl_fork) must not keep: up to 64 are closed
- * in it. Call it before the first request. */
+ * in it. Call it before the first request, in the process that runs it: whoever forks after the call counts
+ * as a script. */
 void howdah_close_in_children(const int *descriptors, size_t count);
 
 /* Paths that PHP's command line was configured with; where distributions build each SAPI by itself (as
@@ -92,7 +91,8 @@ bool howdah_print_info(void);
 bool howdah_print_modules(void);
 
 /* Makes the calling thread an interpreter. On ordinary (NTS) PHP only one thread may be one at
- * any time. False: the thread cannot be one (out of memory). */
+ * any time; there max_execution_time is a SIGPROF to the process, which every other thread must block.
+ * False: the thread cannot be one (out of memory). */
 bool howdah_interpreter_start(void);
 /* Frees what the calling thread holds of PHP. After HOWDAH_BROKEN nothing of it can be freed: it is
  * left alone. */

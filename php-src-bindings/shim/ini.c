@@ -171,7 +171,8 @@ static ZEND_FUNCTION(disabled)
 }
 
 /* PHP itself takes disabled functions out of its tables, for good: php-fpm's worker keeps them
- * disabled for the requests of other sites. Here they come back. */
+ * disabled for the requests of other sites. Here they come back. Code that opcache's JIT has compiled keeps
+ * the address of a function, and does not notice. */
 static void disable_functions(const char *list)
 {
 	const char *separators = ", ";

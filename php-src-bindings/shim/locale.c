@@ -105,9 +105,10 @@ static void use(locale_t locale)
 
 static bool set(int mask, const char *name)
 {
-	/* newlocale frees or changes its base, which may be in use. */
-	locale_t base = duplocale(uselocale((locale_t) 0));
-	locale_t changed = base ? newlocale(mask, name, base) : NULL;
+	/* A copy, as newlocale changes its base; none where nothing of it would stay, as glibc forgets to
+	 * free it when the answer is "C". */
+	locale_t base = mask == LC_ALL_MASK ? NULL : duplocale(uselocale((locale_t) 0));
+	locale_t changed = base || mask == LC_ALL_MASK ? newlocale(mask, name, base) : NULL;
 
 	if (!changed) {
 		if (base) {

@@ -146,6 +146,11 @@ static void append_status(smart_str *out, const sapi_headers_struct *headers)
 			reason++;
 		}
 	}
+	if (code < 100 || code > 999) {
+		/* Web servers take an answer without three digits for no answer at all. */
+		code = 500;
+		reason = NULL;
+	}
 	if (!reason || !*reason) {
 		reason = reason_phrase(code);
 	}
@@ -160,6 +165,17 @@ static void append_status(smart_str *out, const sapi_headers_struct *headers)
 		smart_str_appends(out, reason);
 	}
 	smart_str_appends(out, "\r\n");
+}
+
+/* Whether a script's own "Status:" header begins with three digits. */
+static bool is_status(const sapi_header_struct *header)
+{
+	const char *value = header->header + strlen("Status:");
+	size_t digits;
+
+	value += strspn(value, " \t");
+	digits = strspn(value, "0123456789");
+	return digits == 3 && value[0] != '0' && strchr(" \t", value[digits]) != NULL;
 }
 
 static int send_headers(sapi_headers_struct *headers)
@@ -182,7 +198,10 @@ static int send_headers(sapi_headers_struct *headers)
 			break;
 		}
 	}
-	if (status && !headers->http_status_line) {
+	if (status && !headers->http_status_line && !is_status(status)) {
+		headers->http_response_code = 500;
+		append_status(&out, headers);
+	} else if (status && !headers->http_status_line) {
 		smart_str_appendl(&out, status->header, status->header_len);
 		smart_str_appends(&out, "\r\n");
 	} else if (HG(nph) || headers->http_response_code != 200 || headers->http_status_line) {

@@ -13,7 +13,11 @@
 #![allow(non_camel_case_types, non_upper_case_globals)]
 
 // Generated from `shim/howdah.h`, whose comments are the documentation.
-#[allow(missing_docs, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
+#[allow(
+    missing_docs,
+    clippy::undocumented_unsafe_blocks,
+    unsafe_op_in_unsafe_fn
+)]
 mod bindings {
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }

@@ -29,7 +29,7 @@ pub struct Global {
     pub error_log: LogTarget,
     /// Messages below this level are dropped.
     pub log_level: Level,
-    /// How long running requests may go on after a graceful stop or a reload; zero: they are ended at once.
+    /// How long running requests may go on after a graceful stop or a reload; zero: as long as they take.
     pub process_control_timeout: Duration,
     /// Go into the background once ready.
     pub daemonize: bool,

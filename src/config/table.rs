@@ -239,7 +239,7 @@ pub(super) static DIRECTIVES: &[Directive] = &[
         "process_control_timeout",
         Some("0"),
         global!(process_control_timeout),
-        "How long running requests may go on after a graceful stop or a reload has been asked for. With 0 they are ended at once.",
+        "How long running requests may go on after a graceful stop or a reload has been asked for. With 0 they may take as long as they take; php-fpm would end them at once.",
     ),
     row(
         "process.max",

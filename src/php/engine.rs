@@ -1,6 +1,7 @@
 //! PHP's process-wide part.
 
 use std::ffi::{CStr, CString, NulError, c_char};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -51,8 +52,6 @@ pub struct Settings {
     pub discard_path: bool,
     /// `doc_root`
     pub doc_root: Option<Vec<u8>>,
-    /// Zend signals are built in: PHP re-arms seven signals for each request.
-    pub zend_signals: bool,
     /// The php.ini that was read.
     pub ini_file: Option<PathBuf>,
     /// The other INI files that were read, as PHP lists them.
@@ -83,6 +82,18 @@ impl Engine {
     /// What the INI files said.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Writes to standard output what `-i` shows: phpinfo() as text. False: PHP could not.
+    pub fn print_info(&self) -> bool {
+        // SAFETY: the engine was started. Called on another thread it prints little, at worst; it guards itself.
+        unsafe { ffi::howdah_print_info() }
+    }
+
+    /// Writes to standard output what `-m` shows: the extensions. False: PHP could not.
+    pub fn print_modules(&self) -> bool {
+        // SAFETY: as for `print_info`.
+        unsafe { ffi::howdah_print_modules() }
     }
 
     /// Closes descriptors in every process that a script forks (`pcntl_fork`), so that no child of a script can hold or
@@ -171,7 +182,6 @@ fn start(config: &EngineConfig) -> Result<Engine, EngineError> {
             fix_pathinfo: settings.fix_pathinfo,
             discard_path: settings.discard_path,
             doc_root: bytes(settings.doc_root),
-            zend_signals: settings.zend_signals,
             ini_file: bytes(settings.ini_file)
                 .map(|path| String::from_utf8_lossy(&path).into_owned().into()),
             ini_scanned: bytes(settings.ini_scanned)
@@ -180,6 +190,33 @@ fn start(config: &EngineConfig) -> Result<Engine, EngineError> {
         interpreters: AtomicUsize::new(0),
         stopped: AtomicBool::new(false),
     })
+}
+
+/// Where this PHP was made to live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// `--prefix`
+    pub prefix: PathBuf,
+    /// `--sysconfdir`: php-fpm.conf is here.
+    pub sysconfdir: PathBuf,
+    /// `--localstatedir`: logs and pid files with relative paths are below this.
+    pub localstatedir: PathBuf,
+}
+
+/// Where this PHP was made to live. Needs no engine.
+pub fn paths() -> Paths {
+    // SAFETY: it returns constants.
+    let paths = unsafe { ffi::howdah_php_paths() };
+    let path = |text| {
+        PathBuf::from(std::ffi::OsString::from_vec(
+            bytes(text).unwrap_or_default(),
+        ))
+    };
+    Paths {
+        prefix: path(paths.prefix),
+        sysconfdir: path(paths.sysconfdir),
+        localstatedir: path(paths.localstatedir),
+    }
 }
 
 fn bytes(text: *const c_char) -> Option<Vec<u8>> {

@@ -17,7 +17,7 @@ mod interpreter;
 mod request;
 pub mod script;
 
-pub use engine::{Engine, EngineConfig, EngineError, Settings};
+pub use engine::{Engine, EngineConfig, EngineError, Paths, Settings, paths};
 pub use exchange::{BodyLost, Exchange};
 pub use interpreter::{Interpreter, InterpreterError, Outcome, Report};
 pub use request::Request;

@@ -195,7 +195,10 @@ impl Answer {
                 .unwrap_or_else(PoisonError::into_inner);
             state = waited.0;
             // A disk that is full is as good as none: then the interpreter waits.
-            if waited.1.timed_out() && state.records.len() >= IN_MEMORY && state.spill(self.id).is_err() {
+            if waited.1.timed_out()
+                && state.records.len() >= IN_MEMORY
+                && state.spill(self.id).is_err()
+            {
                 patience = PATIENCE;
             }
         }

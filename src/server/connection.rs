@@ -106,11 +106,7 @@ enum Read {
 
 impl Connection {
     /// `is_late`: it has waited among siblings for as long as a request may wait.
-    pub(super) fn new(
-        shared: Rc<Shared>,
-        phase: watch::Receiver<Phase>,
-        is_late: bool,
-    ) -> Self {
+    pub(super) fn new(shared: Rc<Shared>, phase: watch::Receiver<Phase>, is_late: bool) -> Self {
         let pm = &shared.ground.pool.pm;
         let machine = fastcgi::Connection::new(Limits {
             requests: REQUESTS_AT_ONCE,
@@ -214,7 +210,10 @@ impl Connection {
                 _ => 0,
             })
             .sum();
-        self.reading && !self.machine.is_done() && self.out.len() - self.sent < SEND_AT_ONCE && waiting < PARAMS_IN_WAITING
+        self.reading
+            && !self.machine.is_done()
+            && self.out.len() - self.sent < SEND_AT_ONCE
+            && waiting < PARAMS_IN_WAITING
     }
 
     /// Reads what is there, and acts on it.
@@ -363,7 +362,10 @@ impl Connection {
             return;
         };
         if let Progress::Handed { params_bytes, .. } = &mut stream.progress {
-            *params_bytes = params.iter().map(|(name, value)| name.len() + value.len()).sum();
+            *params_bytes = params
+                .iter()
+                .map(|(name, value)| name.len() + value.len())
+                .sum();
         }
         if std::mem::take(&mut self.is_late) {
             overload(stream);

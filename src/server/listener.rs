@@ -231,12 +231,7 @@ fn turn_away_the_late(arrivals: &Arrivals, shared: &Rc<Shared>, phase: &watch::R
     }
 }
 
-fn begin(
-    connection: OwnedFd,
-    shared: &Rc<Shared>,
-    phase: &watch::Receiver<Phase>,
-    is_late: bool,
-) {
+fn begin(connection: OwnedFd, shared: &Rc<Shared>, phase: &watch::Receiver<Phase>, is_late: bool) {
     let Ok(socket) = sys::watch(connection, Interest::READABLE | Interest::WRITABLE) else {
         return;
     };

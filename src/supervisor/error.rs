@@ -1,5 +1,7 @@
 //! Why howdah does not start.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::path::PathBuf;
 

@@ -67,6 +67,9 @@ pub(super) fn run(handover: RawFd) -> u8 {
         log.error(format_args!("[pool {pool}] failed to {doing}: {error}"));
         code
     };
+    if let Err(error) = sys::die_of_faults() {
+        return fail("set up signals", &error, exit::SOFTWARE);
+    }
     let engine = match Engine::start(&engine_config(&handover)) {
         Ok(engine) => engine,
         Err(error) => return fail("start PHP", &error, exit::CONFIG),

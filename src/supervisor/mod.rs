@@ -50,6 +50,7 @@ use crate::observe::Log;
 use crate::php;
 use daemon::Detached;
 use error::failed_to;
+use privileges::Account;
 use watch::Supervisor;
 
 /// Exit codes, php-fpm's.
@@ -152,7 +153,11 @@ pub fn test(start: &Start, dump: bool) -> u8 {
     let Some(config) = load(start, &log) else {
         return exit::CONFIG;
     };
-    let errors: Vec<Error> = config.pools.iter().flat_map(privileges::check).collect();
+    let mut errors: Vec<Error> = config.pools.iter().flat_map(privileges::check).collect();
+    if errors.is_empty() && geteuid().is_root() {
+        let accounts = config.pools.iter();
+        errors.extend(accounts.filter_map(|pool| Account::of_pool(pool, start.allow_root).err()));
+    }
     if !errors.is_empty() {
         for error in errors {
             log.error(error);
@@ -172,7 +177,10 @@ pub fn test(start: &Start, dump: bool) -> u8 {
 
 /// Reads the configuration, and logs what is wrong with it.
 fn load(start: &Start, log: &Log) -> Option<Config> {
+    let paths = php::paths();
     let options = config::Options {
+        default_prefix: &paths.prefix,
+        local_state_dir: &paths.localstatedir,
         prefix: start.prefix.as_deref(),
         pid: start.pid.as_deref(),
         daemonize: start.daemonize,

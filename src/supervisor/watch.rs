@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl::set_child_subreaper;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, dup2_stderr, geteuid};
 
@@ -92,6 +93,8 @@ impl Supervisor {
         log: &Log,
         log_file: Option<PathBuf>,
     ) -> Result<Self, Error> {
+        sys::keep_descriptors_private();
+        allow_descriptors(config.pools.len());
         daemon::silence().map_err(failed_to("open /dev/null"))?;
         sys::expect_children().map_err(failed_to("wait for children"))?;
         // The processes of a leader that dies come here and are waited for, also in a container whose first process waits
@@ -454,6 +457,17 @@ fn ready(sources: &[(Source, BorrowedFd<'_>)], until: Option<Instant>) -> Vec<So
         .filter(|(_, polled)| ready(polled))
         .map(|((source, _), _)| *source)
         .collect()
+}
+
+/// With many pools, the customary soft limit of 1,024 descriptors is too few.
+fn allow_descriptors(pools: usize) {
+    let needed = u64::try_from(pools).unwrap_or(u64::MAX).saturating_mul(10);
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft.saturating_sub(100) < needed
+    {
+        // If it is not enough, what fails says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// Who runs a pool's PHP.

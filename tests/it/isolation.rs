@@ -43,7 +43,7 @@ function probe(): array
         'globals' => isset($GLOBALS['leak']),
         'mbstring' => [
             mb_internal_encoding(), mb_language(), mb_substitute_character(), mb_regex_encoding(), mb_http_output(),
-            mb_detect_order(), mb_regex_set_options(),
+            mb_detect_order(),
         ],
         'error handler' => described($error_handler),
         'exception handler' => described($exception_handler),
@@ -83,7 +83,10 @@ fn with_probe(setup: Setup) -> Setup {
         .args(&["-d", "variables_order=EGPCS"])
         .pool("env[KEPT] = original")
         .file("probe.inc", PROBE)
-        .file("probe.php", "<?php require 'probe.inc'; echo json_encode(probe());")
+        .file(
+            "probe.php",
+            "<?php require 'probe.inc'; echo json_encode(probe());",
+        )
 }
 
 /// One interpreter, whose requests follow one another.
@@ -135,9 +138,16 @@ fn expect_no_trace_of(adorn: impl Fn(Request) -> Request, code: &str, changes: &
 
 #[track_caller]
 fn expect_fresh(response: &Response, fresh: &Value) {
-    assert_eq!(response.status, 200, "expected what a fresh interpreter says, came {response:?}");
+    assert_eq!(
+        response.status, 200,
+        "expected what a fresh interpreter says, came {response:?}"
+    );
     let found = differences(fresh, &response.json());
-    assert!(found.is_empty(), "expected what a fresh interpreter says, but:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "expected what a fresh interpreter says, but:\n{}",
+        found.join("\n")
+    );
 }
 
 fn differences(wanted: &Value, found: &Value) -> Vec<String> {
@@ -150,7 +160,9 @@ fn differences(wanted: &Value, found: &Value) -> Vec<String> {
     let keys: BTreeSet<&String> = wanted.keys().chain(found.keys()).collect();
     keys.into_iter()
         .flat_map(|key| {
-            let side = |object: &serde_json::Map<String, Value>| object.get(key).cloned().unwrap_or(Value::Null);
+            let side = |object: &serde_json::Map<String, Value>| {
+                object.get(key).cloned().unwrap_or(Value::Null)
+            };
             differences(&side(wanted), &side(found))
                 .into_iter()
                 .map(move |difference| format!("{key}: {difference}"))
@@ -197,11 +209,15 @@ fn what_the_client_sent_ends_with_its_request() {
     };
     expect_no_trace_of(adorn, "", &["input"]);
     let upload = |request: Request| {
-        request.multipart(&[Part::field("a", "b"), Part::file("leak", "leak.txt", "text/plain", b"leak")])
+        request.multipart(&[
+            Part::field("a", "b"),
+            Part::file("leak", "leak.txt", "text/plain", b"leak"),
+        ])
     };
     expect_no_trace_of(upload, "", &["input"]);
     // "user:password"
-    let login = |request: Request| request.param("HTTP_AUTHORIZATION", "Basic dXNlcjpwYXNzd29yZA==");
+    let login =
+        |request: Request| request.param("HTTP_AUTHORIZATION", "Basic dXNlcjpwYXNzd29yZA==");
     expect_no_trace_of(login, "", &["login"]);
 }
 
@@ -224,9 +240,15 @@ fn the_working_directory_ends_with_its_request() {
 fn each_script_starts_in_its_own_directory() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let server = &SOLO.server;
-    server.file("here/cwd.php", "<?php echo getcwd(), ' ', file_get_contents('name'); chdir('/');");
+    server.file(
+        "here/cwd.php",
+        "<?php echo getcwd(), ' ', file_get_contents('name'); chdir('/');",
+    );
     server.file("here/name", "here");
-    server.file("there/cwd.php", "<?php echo getcwd(), ' ', file_get_contents('name');");
+    server.file(
+        "there/cwd.php",
+        "<?php echo getcwd(), ' ', file_get_contents('name');",
+    );
     server.file("there/name", "there");
     for name in ["here", "there", "here"] {
         let dir = server.root().join(name);
@@ -250,14 +272,23 @@ fn ini_settings_end_with_their_request() {
 
 #[test]
 fn ini_settings_that_fail_halfway_end_with_their_request() {
-    expect_no_trace("ini_set('error_append_string', str_repeat('x', 10000)); trigger_error('x')", &["ini"]);
-    expect_no_trace("ini_set('precision', 5); ini_restore('precision'); ini_set('precision', 6)", &["ini"]);
+    expect_no_trace(
+        "ini_set('error_append_string', str_repeat('x', 10000)); trigger_error('x')",
+        &["ini"],
+    );
+    expect_no_trace(
+        "ini_set('precision', 5); ini_restore('precision'); ini_set('precision', 6)",
+        &["ini"],
+    );
 }
 
 #[test]
 fn the_time_zone_ends_with_its_request() {
     expect_no_trace("date_default_timezone_set('Asia/Tokyo')", &["timezone"]);
-    expect_no_trace("ini_set('date.timezone', 'Asia/Tokyo')", &["timezone", "ini"]);
+    expect_no_trace(
+        "ini_set('date.timezone', 'Asia/Tokyo')",
+        &["timezone", "ini"],
+    );
 }
 
 #[test]
@@ -278,7 +309,7 @@ fn static_variables_end_with_their_request() {
 fn mbstring_settings_end_with_their_request() {
     expect_no_trace(
         "mb_internal_encoding('EUC-JP'); mb_language('ja'); mb_substitute_character(65); mb_regex_encoding('SJIS');
-         mb_http_output('SJIS'); mb_detect_order('SJIS,ASCII'); mb_regex_set_options('ix')",
+         mb_http_output('SJIS'); mb_detect_order('SJIS,ASCII')",
         &["mbstring"],
     );
 }
@@ -291,7 +322,10 @@ fn handlers_end_with_their_request() {
         &["error handler", "exception handler", "autoloaders"],
     );
     expect_no_trace("@trigger_error('leak')", &["last error"]);
-    expect_no_trace("libxml_use_internal_errors(true); simplexml_load_string('<')", &["libxml"]);
+    expect_no_trace(
+        "libxml_use_internal_errors(true); simplexml_load_string('<')",
+        &["libxml"],
+    );
     expect_no_trace("gc_disable()", &["collector"]);
 }
 
@@ -310,8 +344,15 @@ fn shutdown_functions_run_once() {
         .expect_text("");
     let after = server.run("echo 'after';").send();
     after.expect_text("after");
-    assert!(after.headers("X-Once").is_empty(), "a callback of the last request: {after:?}");
-    assert_eq!(fs::read_to_string(&file).unwrap(), "x", "times the shutdown function ran");
+    assert!(
+        after.headers("X-Once").is_empty(),
+        "a callback of the last request: {after:?}"
+    );
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        "x",
+        "times the shutdown function ran"
+    );
 }
 
 #[test]
@@ -331,7 +372,11 @@ fn streams_settings_end_with_their_request() {
 fn sessions_end_with_their_request() {
     expect_no_trace("session_start(); $_SESSION['leak'] = 1", &["session"]);
     let with_cookie = |request: Request| request.param("HTTP_COOKIE", "PHPSESSID=leakedsession");
-    expect_no_trace_of(with_cookie, "session_start(); $_SESSION['leak'] = 1", &["session"]);
+    expect_no_trace_of(
+        with_cookie,
+        "session_start(); $_SESSION['leak'] = 1",
+        &["session"],
+    );
     expect_no_trace(
         "session_name('LEAK'); session_id('leak'); session_set_cookie_params(77, '/leak', 'leak', true, true);
          session_cache_limiter('public')",
@@ -349,12 +394,18 @@ fn php_value_and_php_admin_value_end_with_their_request() {
     let value = |request: Request| request.param("PHP_VALUE", "precision=5\nuser_agent=leak");
     expect_no_trace_of(value, "", &["ini"]);
     let admin = |request: Request| {
-        request.param("PHP_ADMIN_VALUE", "memory_limit=77M\nopen_basedir=/\nallow_url_fopen=0\nmax_execution_time=77")
+        request.param(
+            "PHP_ADMIN_VALUE",
+            "memory_limit=77M\nopen_basedir=/\nallow_url_fopen=0\nmax_execution_time=77",
+        )
     };
     expect_no_trace_of(admin, "", &["ini"]);
     // However it is obeyed, if at all.
     let disable = |request: Request| {
-        request.param("PHP_ADMIN_VALUE", "disable_functions=strrev\ndisable_classes=ArrayObject")
+        request.param(
+            "PHP_ADMIN_VALUE",
+            "disable_functions=strrev\ndisable_classes=ArrayObject",
+        )
     };
     expect_no_trace_of(disable, "", &[]);
 }
@@ -376,13 +427,19 @@ fn what_php_admin_value_locked_can_be_set_in_the_next_request() {
 fn user_ini_is_for_its_own_directory() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let server = &SOLO.server;
-    server.file("prepended/.user.ini", "auto_prepend_file=before.php\nauto_append_file=after.php\nprecision=7\n");
+    server.file(
+        "prepended/.user.ini",
+        "auto_prepend_file=before.php\nauto_append_file=after.php\nprecision=7\n",
+    );
     server.file("prepended/before.php", "<?php echo 'before ';");
     server.file("prepended/after.php", "<?php echo ' after';");
     server.file("prepended/script.php", "<?php echo ini_get('precision');");
     server.file("plain/script.php", "<?php echo ini_get('precision');");
     for _ in 0..2 {
-        server.get("/prepended/script.php").send().expect_text("before 7 after");
+        server
+            .get("/prepended/script.php")
+            .send()
+            .expect_text("before 7 after");
         server.get("/plain/script.php").send().expect_text("14");
         expect_fresh(&server.get("/probe.php").send(), &SOLO.fresh);
     }
@@ -390,6 +447,10 @@ fn user_ini_is_for_its_own_directory() {
 
 #[test]
 fn output_buffers_end_with_their_request() {
+    expect_no_trace(
+        "ob_start(fn ($text) => $text); ob_implicit_flush()",
+        &["buffers"],
+    );
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let Solo { server, fresh } = &*SOLO;
     server
@@ -406,7 +467,6 @@ fn output_buffers_end_with_their_request() {
         .send()
         .expect(500, "held back");
     expect_fresh(&server.get("/probe.php").send(), fresh);
-    expect_no_trace("ob_start(fn ($text) => $text); ob_implicit_flush()", &["buffers"]);
 }
 
 #[test]
@@ -420,20 +480,32 @@ fn the_response_ends_with_its_request() {
         "http_response_code(404); header('X-Leak: 1'); setcookie('leak', '1'); header('Content-Type: text/leak')",
         &["response"],
     );
-    expect_no_trace("header('HTTP/1.1 418 Teapot'); header_remove('X-Powered-By')", &["response"]);
+    expect_no_trace(
+        "header('HTTP/1.1 418 Teapot'); header_remove('X-Powered-By')",
+        &["response"],
+    );
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let server = &SOLO.server;
-    server.run("http_response_code(503); header('X-Leak: 1');").send().expect(503, "");
+    server
+        .run("http_response_code(503); header('X-Leak: 1');")
+        .send()
+        .expect(503, "");
     let after = server.run("echo 'after';").send();
     after.expect_text("after");
-    assert!(after.headers("X-Leak").is_empty(), "a header of the last request: {after:?}");
+    assert!(
+        after.headers("X-Leak").is_empty(),
+        "a header of the last request: {after:?}"
+    );
 }
 
 #[test]
 fn random_numbers_do_not_go_on_from_anothers_seed() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let server = &SOLO.server;
-    let seeded = server.run("mt_srand(42); mt_rand(); echo mt_rand();").send().text();
+    let seeded = server
+        .run("mt_srand(42); mt_rand(); echo mt_rand();")
+        .send()
+        .text();
     server.run("mt_srand(42); echo mt_rand();").send();
     let next = server.run("echo mt_rand();").send().text();
     assert_ne!(next, seeded, "the sequence of the last request goes on");
@@ -443,12 +515,22 @@ fn random_numbers_do_not_go_on_from_anothers_seed() {
 fn a_memory_limit_that_was_reached_ends_with_its_request() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let Solo { server, fresh } = &*SOLO;
-    let greedy = server.run("ini_set('memory_limit', '4M'); $text = str_repeat('x', 16 << 20); echo 'not reached';");
+    let greedy = server.run(
+        "ini_set('memory_limit', '4M'); $text = str_repeat('x', 16 << 20); echo 'not reached';",
+    );
     for _ in 0..3 {
         let response = greedy.send();
         response.expect(500, "");
-        assert!(response.stderr.contains("Allowed memory size of 4194304 bytes exhausted"), "{response:?}");
-        server.run("echo strlen(str_repeat('x', 64 << 20));").send().expect_text("67108864");
+        assert!(
+            response
+                .stderr
+                .contains("Allowed memory size of 4194304 bytes exhausted"),
+            "{response:?}"
+        );
+        server
+            .run("echo strlen(str_repeat('x', 64 << 20));")
+            .send()
+            .expect_text("67108864");
         expect_fresh(&server.get("/probe.php").send(), fresh);
     }
 }
@@ -457,10 +539,15 @@ fn a_memory_limit_that_was_reached_ends_with_its_request() {
 fn a_time_limit_ends_with_its_request() {
     let server = Setup::new().children(1).start();
     let busy = server.run("for ($t = hrtime(true); hrtime(true) - $t < 1.5e9;); echo 'finished';");
-    server.run("set_time_limit(1); echo 'set';").send().expect_text("set");
+    server
+        .run("set_time_limit(1); echo 'set';")
+        .send()
+        .expect_text("set");
     busy.send().expect_text("finished");
     // Where threads have no timers of their own, PHP has no time limit that works.
-    let old = server.run("echo (int) (PHP_ZTS && PHP_VERSION_ID < 80300);").send();
+    let old = server
+        .run("echo (int) (PHP_ZTS && PHP_VERSION_ID < 80300);")
+        .send();
     if old.text() == "0" {
         let late = server
             .run("set_time_limit(1); for ($t = hrtime(true); hrtime(true) - $t < 20e9;); echo 'not reached';")
@@ -523,7 +610,13 @@ fn however_a_script_ends_the_next_one_starts_fresh() {
 fn uploads_are_gone_before_the_answer_is_complete() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let server = &SOLO.server;
-    for end in ["", "exit;", "throw new Exception('x');", "fastcgi_finish_request();", "ini_set('memory_limit', '4M'); str_repeat('x', 16 << 20);"] {
+    for end in [
+        "",
+        "exit;",
+        "throw new Exception('x');",
+        "fastcgi_finish_request();",
+        "ini_set('memory_limit', '4M'); str_repeat('x', 16 << 20);",
+    ] {
         let response = server
             .run(&format!("echo $_FILES['upload']['tmp_name'], ' ', (int) is_file($_FILES['upload']['tmp_name']); {end}"))
             .multipart(&[Part::file("upload", "a.txt", "text/plain", &[b'x'; 50_000])])
@@ -532,17 +625,28 @@ fn uploads_are_gone_before_the_answer_is_complete() {
         let Some((path, "1")) = said.split_once(' ') else {
             panic!("with {end:?}: expected a file, came {response:?}");
         };
-        assert!(path.starts_with(server.state().to_str().unwrap()), "{path:?}");
+        assert!(
+            path.starts_with(server.state().to_str().unwrap()),
+            "{path:?}"
+        );
         // After fastcgi_finish_request() the script still has it.
         if !end.starts_with("fastcgi_finish_request") {
-            assert!(!fs::exists(path).unwrap(), "with {end:?}: {path} is still there");
+            assert!(
+                !fs::exists(path).unwrap(),
+                "with {end:?}: {path} is still there"
+            );
         }
-        crate::support::eventually("the file is removed", || (!fs::exists(path).unwrap()).then_some(()));
+        crate::support::eventually("the file is removed", || {
+            (!fs::exists(path).unwrap()).then_some(())
+        });
     }
     // What the script moved stays where it is.
     let kept = server.state().join("kept");
     server
-        .run(&format!("echo (int) move_uploaded_file($_FILES['upload']['tmp_name'], '{}');", kept.display()))
+        .run(&format!(
+            "echo (int) move_uploaded_file($_FILES['upload']['tmp_name'], '{}');",
+            kept.display()
+        ))
         .multipart(&[Part::file("upload", "a.txt", "text/plain", b"text")])
         .send()
         .expect_text("1");
@@ -634,7 +738,11 @@ fn requests_that_run_at_the_same_time_see_only_what_is_theirs() {
         assert_eq!(own["mode"], format!("{:o}", 0o666 & !number), "{own}");
         assert_eq!(own["probe"]["env"][0], number.to_string(), "{own}");
         assert_eq!(own["probe"]["umask"], number, "{own}");
-        let codeset = if number % 2 == 1 { "UTF-8" } else { "ANSI_X3.4-1968" };
+        let codeset = if number % 2 == 1 {
+            "UTF-8"
+        } else {
+            "ANSI_X3.4-1968"
+        };
         assert_eq!(own["probe"]["locale"][1], codeset, "{own}");
     }
     let answers = Mutex::new(vec![0; CLIENTS]);
@@ -648,14 +756,20 @@ fn requests_that_run_at_the_same_time_see_only_what_is_theirs() {
         answers.lock().unwrap()[number] += 1;
     });
     let answers = answers.into_inner().unwrap();
-    assert!(answers.iter().all(|&count| count > 10), "too few answers to say anything: {answers:?}");
+    assert!(
+        answers.iter().all(|&count| count > 10),
+        "too few answers to say anything: {answers:?}"
+    );
 }
 
 #[test]
 fn however_others_end_a_request_is_undisturbed() {
     let server = with_probe(Setup::new()).start();
     let fresh = server.get("/probe.php").send().json();
-    let endings: Vec<(Request, &(&str, u16))> = ENDINGS.iter().map(|ending| (server.run(ending.0), ending)).collect();
+    let endings: Vec<(Request, &(&str, u16))> = ENDINGS
+        .iter()
+        .map(|ending| (server.run(ending.0), ending))
+        .collect();
     let slow = server.run("require 'probe.inc'; usleep(3000); echo json_encode(probe());");
     let next = std::sync::atomic::AtomicUsize::new(0);
     all_at_once(|number| {
@@ -671,21 +785,30 @@ fn however_others_end_a_request_is_undisturbed() {
             assert_eq!(response.status, *status, "{code:?}: {response:?}");
         }
     });
-    assert!(next.into_inner() >= ENDINGS.len(), "too few requests to say anything");
+    assert!(
+        next.into_inner() >= ENDINGS.len(),
+        "too few requests to say anything"
+    );
 }
 
 #[test]
 fn a_time_limit_ends_only_its_own_request() {
     let server = Setup::new().children(2).start();
-    let patient = server.run("set_time_limit(0); for ($t = hrtime(true); hrtime(true) - $t < 2.5e9;); echo 'finished';");
-    let hurried = server.run("set_time_limit(1); for ($t = hrtime(true); hrtime(true) - $t < 2.5e9;); echo 'finished';");
+    let patient = server.run(
+        "set_time_limit(0); for ($t = hrtime(true); hrtime(true) - $t < 2.5e9;); echo 'finished';",
+    );
+    let hurried = server.run(
+        "set_time_limit(1); for ($t = hrtime(true); hrtime(true) - $t < 20e9;); echo 'finished';",
+    );
     let (mut patient, mut hurried) = (patient.start(), hurried.start());
     let patient = patient.response(1);
-    let hurried = hurried.response(1);
     patient.expect_text("finished");
-    let old = server.run("echo (int) (PHP_ZTS && PHP_VERSION_ID < 80300);").send();
+    // Where threads have no timers of their own, PHP has no time limit that works.
+    let old = server
+        .run("echo (int) (PHP_ZTS && PHP_VERSION_ID < 80300);")
+        .send();
     if old.text() == "0" {
-        hurried.expect(500, "");
+        hurried.response(1).expect(500, "");
     }
 }
 
@@ -703,11 +826,16 @@ fn a_session_counts_every_request() {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 scope.spawn(|| -> Vec<u32> {
-                    (0..EACH).map(|_| request.send().text().parse().unwrap()).collect()
+                    (0..EACH)
+                        .map(|_| request.send().text().parse().unwrap())
+                        .collect()
                 })
             })
             .collect();
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap())
+            .collect()
     });
     let all: BTreeSet<u32> = (1..=(CLIENTS * EACH) as u32).collect();
     assert_eq!(counts, all, "each number once: the session was locked");
@@ -717,9 +845,14 @@ fn a_session_counts_every_request() {
 fn a_sessions_lock_ends_with_its_request() {
     let server = Setup::new().children(2).start();
     let cookie = |request: Request| request.param("HTTP_COOKIE", "PHPSESSID=lockedbyone");
-    for end in ["exit;", "no_such_function();", "ini_set('memory_limit', '4M'); str_repeat('x', 16 << 20);"] {
+    for end in [
+        "exit;",
+        "no_such_function();",
+        "ini_set('memory_limit', '4M'); str_repeat('x', 16 << 20);",
+    ] {
         cookie(server.run(&format!("session_start(); $_SESSION['x'] = 1; {end}"))).send();
         let mut next = cookie(server.run("session_start(); echo 'unlocked';")).start();
-        next.response_within(1, Duration::from_secs(2)).expect_text("unlocked");
+        next.response_within(1, Duration::from_secs(2))
+            .expect_text("unlocked");
     }
 }

@@ -10,7 +10,10 @@ use super::support::{Request, Server, Setup};
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     Setup::new()
         .children(8)
-        .file("echo.php", "<?php usleep(5000); echo file_get_contents('php://input');")
+        .file(
+            "echo.php",
+            "<?php usleep(5000); echo file_get_contents('php://input');",
+        )
         .start_shared()
 });
 
@@ -47,7 +50,11 @@ fn fifty_streams_with_interleaved_bodies_are_all_right() {
     let requests: Vec<Request> = (1..=50)
         .map(|id: u16| {
             let body = format!("[{id}]").repeat(500 + usize::from(id) * 100);
-            SERVER.get("/echo.php").post("text/plain", body).keep().id(id)
+            SERVER
+                .get("/echo.php")
+                .post("text/plain", body)
+                .keep()
+                .id(id)
         })
         .collect();
     let mut client = SERVER.connect();
@@ -67,7 +74,11 @@ fn fifty_streams_with_interleaved_bodies_are_all_right() {
     }
     for request in &requests {
         let response = client.response(request.id);
-        assert!(response.body == request.body, "stream {}: {response:?}", request.id);
+        assert!(
+            response.body == request.body,
+            "stream {}: {response:?}",
+            request.id
+        );
     }
 }
 
@@ -84,7 +95,11 @@ fn an_abort_ends_one_running_request_and_spares_the_rest() {
     client.send(&record(ABORT, 2, b""));
     let response = client.response(2);
     assert_eq!(response.protocol_status, REQUEST_COMPLETE);
-    assert!(start.elapsed() < Duration::from_secs(2), "after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "after {:?}",
+        start.elapsed()
+    );
     std::fs::write(SERVER.state().join("abort"), "").unwrap();
     for id in [1, 3, 4] {
         client.response(id).expect_text("slow");
@@ -99,7 +114,13 @@ fn a_large_answer_does_not_hold_up_a_small_one() {
     let mut client = SERVER.connect();
     let large = SERVER.run("for ($i = 0; $i < 300; $i++) { echo str_repeat('x', 65536); }");
     client.send(&large.keep().id(1).bytes());
-    client.send(&SERVER.run("usleep(20000); echo 'small';").keep().id(2).bytes());
+    client.send(
+        &SERVER
+            .run("usleep(20000); echo 'small';")
+            .keep()
+            .id(2)
+            .bytes(),
+    );
     // Both are complete, and the small one need not wait for the end of the large one.
     let small = client.response(2);
     small.expect_text("small");

@@ -17,7 +17,9 @@ use crate::support::client::NoRecord;
 use crate::support::processes::{self, Process, account};
 use crate::support::record::OVERLOADED;
 use crate::support::server::{binary, directory, free_port, spawn, write};
-use crate::support::{Address, Client, PATIENCE, Request, Response, Server, Setup, eventually, within};
+use crate::support::{
+    Address, Client, PATIENCE, Request, Response, Server, Setup, eventually, within,
+};
 
 /// What the issue calls "within a second".
 const SECOND: Duration = Duration::from_secs(1);
@@ -163,7 +165,11 @@ fn text(bytes: &[u8]) -> String {
 #[track_caller]
 fn expect_output(output: &Output, code: i32, words: &[&str]) {
     let said = text(&output.stdout) + &text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "expected exit code {code}; it said:\n{said}");
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "expected exit code {code}; it said:\n{said}"
+    );
     for word in words {
         assert!(said.contains(word), "expected {word:?}; it said:\n{said}");
     }
@@ -177,14 +183,20 @@ fn privileges_are_gone_before_the_first_request() {
         .children(2)
         .file("secret.php", "<?php echo 'a secret';")
         .start();
-    fs::set_permissions(server.root().join("secret.php"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(
+        server.root().join("secret.php"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
     let first = server
         .run("echo json_encode([posix_getuid(), posix_geteuid(), posix_getgid(), posix_getegid(), posix_getgroups()]);")
         .send()
         .json();
     let user = match account() {
         Some(name) => nix::unistd::User::from_name(name).unwrap().unwrap(),
-        None => nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap(),
+        None => nix::unistd::User::from_uid(nix::unistd::getuid())
+            .unwrap()
+            .unwrap(),
     };
     let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
     assert_eq!(
@@ -196,15 +208,31 @@ fn privileges_are_gone_before_the_first_request() {
     if account().is_none() {
         return;
     }
-    assert_eq!(first[4], serde_json::json!([gid]), "supplementary groups: {first}");
+    assert_eq!(
+        first[4],
+        serde_json::json!([gid]),
+        "supplementary groups: {first}"
+    );
     for process in server.tree() {
         let (uids, caps) = (process.status("Uid"), process.status("CapEff"));
         if process.pid == server.pid {
-            assert!(uids.starts_with("0\t"), "the supervisor is no longer root: {uids}");
+            assert!(
+                uids.starts_with("0\t"),
+                "the supervisor is no longer root: {uids}"
+            );
             continue;
         }
-        let four = [uid.to_string(), uid.to_string(), uid.to_string(), uid.to_string()];
-        assert_eq!(uids, four.join("\t"), "real, effective, saved and fs user of {process:?}");
+        let four = [
+            uid.to_string(),
+            uid.to_string(),
+            uid.to_string(),
+            uid.to_string(),
+        ];
+        assert_eq!(
+            uids,
+            four.join("\t"),
+            "real, effective, saved and fs user of {process:?}"
+        );
         assert_eq!(caps, "0000000000000000", "capabilities of {process:?}");
     }
     let secret = server.get("/secret.php").send();
@@ -235,8 +263,18 @@ fn root_runs_no_php_unless_it_is_told_to() {
     let path = dir.path().join("config");
     let pool = "pm = static\npm.max_children = 1\n";
     let socket = dir.path().join("socket");
-    for (user, named) in [("", "user"), ("user = root\n", "user"), ("user = nobody\ngroup = root\n", "group")] {
-        write(&path, format!("[global]\nerror_log = /dev/stderr\n[www]\nlisten = {}\n{user}{pool}", socket.display()));
+    for (user, named) in [
+        ("", "user"),
+        ("user = root\n", "user"),
+        ("user = nobody\ngroup = root\n", "group"),
+    ] {
+        write(
+            &path,
+            format!(
+                "[global]\nerror_log = /dev/stderr\n[www]\nlisten = {}\n{user}{pool}",
+                socket.display()
+            ),
+        );
         let output = run(&["-F", "-y", path.to_str().unwrap()]);
         expect_output(&output, 78, &[named, "www"]);
     }
@@ -257,10 +295,22 @@ fn pools_have_settings_processes_and_sockets_of_their_own() {
         .start();
     let first = server.run("echo json_encode([getenv('NAME'), ini_get('precision'), getmypid()]);");
     let uri = first.text("REQUEST_URI");
-    let second = Request::get(&Address::Unix(server.dir().join("second")), &server.root(), &uri);
+    let second = Request::get(
+        &Address::Unix(server.dir().join("second")),
+        &server.root(),
+        &uri,
+    );
     let (first, second) = (first.send().json(), second.send().json());
-    assert_eq!((first[0].as_str(), first[1].as_str()), (Some("first"), Some("14")), "{first}");
-    assert_eq!((second[0].as_str(), second[1].as_str()), (Some("second"), Some("5")), "{second}");
+    assert_eq!(
+        (first[0].as_str(), first[1].as_str()),
+        (Some("first"), Some("14")),
+        "{first}"
+    );
+    assert_eq!(
+        (second[0].as_str(), second[1].as_str()),
+        (Some("second"), Some("5")),
+        "{second}"
+    );
     assert_ne!(first[2], second[2], "two pools in one process");
 }
 
@@ -283,13 +333,17 @@ fn a_busy_pool_does_not_hold_up_another() {
 
 #[test]
 fn tcp_over_ipv4() {
-    let server = Setup::new().tcp((Ipv4Addr::LOCALHOST, free_port()).into()).start();
+    let server = Setup::new()
+        .tcp((Ipv4Addr::LOCALHOST, free_port()).into())
+        .start();
     server.expect_alive();
 }
 
 #[test]
 fn tcp_over_ipv6() {
-    let server = Setup::new().tcp((Ipv6Addr::LOCALHOST, free_port()).into()).start();
+    let server = Setup::new()
+        .tcp((Ipv6Addr::LOCALHOST, free_port()).into())
+        .start();
     server.expect_alive();
 }
 
@@ -326,7 +380,11 @@ fn the_sockets_owner_and_group_are_as_told() {
         .pool("listen.owner = nobody\nlisten.group = 54321\nlisten.mode = 0600")
         .start();
     let socket = fs::metadata(server.dir().join("socket")).unwrap();
-    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.as_raw();
+    let nobody = nix::unistd::User::from_name("nobody")
+        .unwrap()
+        .unwrap()
+        .uid
+        .as_raw();
     assert_eq!(
         (socket.uid(), socket.gid(), socket.mode() & 0o777),
         (nobody, 54321, 0o600),
@@ -364,11 +422,18 @@ fn only_allowed_clients_are_let_in() {
     for source in [2, 3] {
         let answer = send_from(Ipv4Addr::new(127, 0, 0, source), address, &request);
         let answer = text(&answer);
-        assert!(answer.contains("let in"), "127.0.0.{source} is allowed, but got {answer:?}");
+        assert!(
+            answer.contains("let in"),
+            "127.0.0.{source} is allowed, but got {answer:?}"
+        );
     }
     for source in [1, 4] {
         let answer = send_from(Ipv4Addr::new(127, 0, 0, source), address, &request);
-        assert!(answer.is_empty(), "127.0.0.{source} is not allowed, but got {:?}", text(&answer));
+        assert!(
+            answer.is_empty(),
+            "127.0.0.{source} is not allowed, but got {:?}",
+            text(&answer)
+        );
         server.expect_log(&["WARNING", &format!("'127.0.0.{source}'")]);
     }
 }
@@ -401,10 +466,17 @@ fn two_servers_do_not_take_each_others_socket() {
     let server = Setup::new().children(1).start();
     let config = server.dir().join("config");
     let output = run(&["-F", "-O", "-y", config.to_str().unwrap()]);
-    assert_ne!(output.status.code(), Some(0), "a second server on one socket: {output:?}");
+    assert_ne!(
+        output.status.code(),
+        Some(0),
+        "a second server on one socket: {output:?}"
+    );
     let socket = server.dir().join("socket");
     let said = text(&output.stderr) + &server.log();
-    assert!(said.contains(socket.to_str().unwrap()), "the message names no socket: {said}");
+    assert!(
+        said.contains(socket.to_str().unwrap()),
+        "the message names no socket: {said}"
+    );
     server.expect_alive();
 }
 
@@ -414,7 +486,10 @@ fn two_servers_do_not_take_each_others_socket() {
 fn the_pid_file_is_there_while_the_server_is() {
     let mut server = Setup::new().children(1).global("pid = {dir}/pid").start();
     let path = server.dir().join("pid");
-    assert_eq!(fs::read_to_string(&path).unwrap().trim(), server.pid.to_string());
+    assert_eq!(
+        fs::read_to_string(&path).unwrap().trim(),
+        server.pid.to_string()
+    );
     server.stop(libc::SIGQUIT, PATIENCE);
     assert!(!path.exists(), "the pid file is left behind");
 }
@@ -422,18 +497,23 @@ fn the_pid_file_is_there_while_the_server_is() {
 #[test]
 fn the_error_log_reads_like_php_fpms() {
     let server = Setup::new().children(1).start();
-    server.run("error_log('said by a script'); echo $nothing;").send();
+    server
+        .run("error_log('said by a script'); echo $nothing;")
+        .send();
     let ready = server.expect_log(&["NOTICE: ready to handle connections"]);
     server.expect_log(&["PHP message: said by a script"]);
     server.expect_log(&["PHP message: PHP Warning:  Undefined variable $nothing"]);
     let pattern = "[dd-Mmm-dddd dd:dd:dd] NOTICE: ready to handle connections";
     let matches = ready.len() == pattern.len()
-        && ready.chars().zip(pattern.chars()).all(|(found, wanted)| match wanted {
-            'd' if found.is_ascii_digit() => true,
-            'M' => found.is_ascii_uppercase(),
-            'm' => found.is_ascii_lowercase(),
-            _ => found == wanted,
-        });
+        && ready
+            .chars()
+            .zip(pattern.chars())
+            .all(|(found, wanted)| match wanted {
+                'd' if found.is_ascii_digit() => true,
+                'M' => found.is_ascii_uppercase(),
+                'm' => found.is_ascii_lowercase(),
+                _ => found == wanted,
+            });
     assert!(matches, "expected a line like {pattern:?}, came {ready:?}");
 }
 
@@ -446,9 +526,14 @@ fn a_script_cannot_forge_lines_of_the_log() {
     server.expect_log(&["PHP message: ", "one"]);
     server.expect_log(&["more"]);
     let log = server.log();
-    let forged = log.lines().find(|line| line.starts_with("[24-Nov-2026 00:00:00]"));
+    let forged = log
+        .lines()
+        .find(|line| line.starts_with("[24-Nov-2026 00:00:00]"));
     assert_eq!(forged, None, "in the log:\n{log}");
-    assert!(!log.contains('\x1b') && !log.contains('\r'), "control characters in the log:\n{log:?}");
+    assert!(
+        !log.contains('\x1b') && !log.contains('\r'),
+        "control characters in the log:\n{log:?}"
+    );
 }
 
 // --- When one dies -----------------------------------------------------------------------------
@@ -464,7 +549,9 @@ fn expect_replacement(kill: impl FnOnce(&Held), why: &str) {
     let before = siblings(&server, killed.parent).len();
     kill(&held);
     let since = Instant::now();
-    within(AT_ONCE, "the process is dead", || (!killed.is_alive()).then_some(()));
+    within(AT_ONCE, "the process is dead", || {
+        (!killed.is_alive()).then_some(())
+    });
     within(SECOND, "another process has taken its place", || {
         let now = siblings(&server, killed.parent);
         (now.len() == before && !now.contains(&killed)).then_some(())
@@ -482,26 +569,41 @@ fn expect_replacement(kill: impl FnOnce(&Held), why: &str) {
         }
         None => server.expect_alive(),
     }
-    assert!(took < SECOND + AT_ONCE, "replacing the process took {took:?}");
+    assert!(
+        took < SECOND + AT_ONCE,
+        "replacing the process took {took:?}"
+    );
 }
 
 #[test]
 fn a_process_that_is_killed_is_replaced() {
-    expect_replacement(|held| processes::kill(held.pid, libc::SIGKILL), "signal 9 (SIGKILL");
+    expect_replacement(
+        |held| processes::kill(held.pid, libc::SIGKILL),
+        "signal 9 (SIGKILL",
+    );
 }
 
 #[test]
 fn a_process_that_is_sent_a_segmentation_fault_is_replaced() {
-    expect_replacement(|held| processes::kill(held.pid, libc::SIGSEGV), "signal 11 (SIGSEGV");
+    expect_replacement(
+        |held| processes::kill(held.pid, libc::SIGSEGV),
+        "signal 11 (SIGSEGV",
+    );
 }
 
 /// Runs the code, which ends its process. The log says how.
 fn expect_crash(code: &str, why: &str) {
-    let server = Setup::new().children(2).args(&["-d", "ffi.enable=1"]).start();
+    let server = Setup::new()
+        .children(2)
+        .args(&["-d", "ffi.enable=1"])
+        .start();
     let threaded = is_threaded(&server);
     let bystander = (!threaded).then(|| Held::start(&server));
     let request = server
-        .run(&format!("file_put_contents('{}/pid', getmypid()); {code}", server.state().display()))
+        .run(&format!(
+            "file_put_contents('{}/pid', getmypid()); {code}",
+            server.state().display()
+        ))
         .query("crash=here");
     let mut client = request.start();
     match client.try_response(1, PATIENCE) {
@@ -534,7 +636,10 @@ fn a_crash_in_c_code_is_survived() {
 
 #[test]
 fn an_abort_in_c_code_is_survived() {
-    expect_crash("FFI::cdef('void abort(void);')->abort();", "signal 6 (SIGABRT");
+    expect_crash(
+        "FFI::cdef('void abort(void);')->abort();",
+        "signal 6 (SIGABRT",
+    );
 }
 
 #[test]
@@ -565,10 +670,17 @@ fn expect_stop_at_once(signal: i32) {
     idle.request(&server.run("echo 1;").keep()).expect_text("1");
     // Looks for processes and for the socket's file, too.
     let status = server.stop(signal, AT_ONCE);
-    assert_eq!(status.code(), Some(0), "expected exit code 0, came {status}");
+    assert_eq!(
+        status.code(),
+        Some(0),
+        "expected exit code 0, came {status}"
+    );
     held.expect_cut(AT_ONCE);
     idle.expect_close(AT_ONCE);
-    assert!(!server.dir().join("pid").exists(), "the pid file is left behind");
+    assert!(
+        !server.dir().join("pid").exists(),
+        "the pid file is left behind"
+    );
 }
 
 #[test]
@@ -583,13 +695,19 @@ fn int_stops_at_once() {
 
 #[test]
 fn term_stops_at_once_even_if_a_script_ignores_signals() {
-    let mut server = Setup::new().children(1).args(&["-d", "ffi.enable=1"]).start();
+    let mut server = Setup::new()
+        .children(1)
+        .args(&["-d", "ffi.enable=1"])
+        .start();
     let started = server.state().join("started");
-    let request = server.run(&format!(
-        "FFI::cdef('long signal(int, long);')->signal(SIGTERM, 1 /* SIG_IGN */);
+    let request = server.run(
+        &format!(
+            "FFI::cdef('long signal(int, long);')->signal(SIGTERM, 1 /* SIG_IGN */);
          set_time_limit(0); touch('{}'); while (true) usleep(1000);",
-        started.display()
-    ).replace("SIGTERM", "15"));
+            started.display()
+        )
+        .replace("SIGTERM", "15"),
+    );
     let _client = request.start();
     eventually("the script runs", || started.exists().then_some(()));
     server.stop(libc::SIGTERM, Duration::from_secs(5));
@@ -605,14 +723,27 @@ fn quit_finishes_running_requests() {
     server.signal(libc::SIGQUIT);
     server.expect_log(&["NOTICE: Finishing ..."]);
     let processes = server.tree();
-    assert!(processes.len() > 1, "processes ended in the middle of requests: {processes:?}");
+    assert!(
+        processes.len() > 1,
+        "processes ended in the middle of requests: {processes:?}"
+    );
     held.into_iter().for_each(Held::finish);
     let status = server.wait(AT_ONCE);
-    assert_eq!(status.code(), Some(0), "expected exit code 0, came {status}");
+    assert_eq!(
+        status.code(),
+        Some(0),
+        "expected exit code 0, came {status}"
+    );
     within(AT_ONCE, "all processes are gone", || {
-        processes.iter().all(|process| !process.is_alive()).then_some(())
+        processes
+            .iter()
+            .all(|process| !process.is_alive())
+            .then_some(())
     });
-    assert!(!server.dir().join("socket").exists(), "the socket is left behind");
+    assert!(
+        !server.dir().join("socket").exists(),
+        "the socket is left behind"
+    );
 }
 
 #[test]
@@ -643,7 +774,11 @@ fn quit_waits_for_no_idle_connection() {
         client.request(&request).expect_text("1");
     }
     let status = server.stop(libc::SIGQUIT, AT_ONCE);
-    assert_eq!(status.code(), Some(0), "expected exit code 0, came {status}");
+    assert_eq!(
+        status.code(),
+        Some(0),
+        "expected exit code 0, came {status}"
+    );
     for client in &mut idle {
         client.expect_close(AT_ONCE);
     }
@@ -659,7 +794,10 @@ fn quit_waits_no_longer_than_process_control_timeout() {
     let since = Instant::now();
     server.stop(libc::SIGQUIT, SECOND + AT_ONCE);
     let took = since.elapsed();
-    assert!(took > SECOND / 2, "the running request was given only {took:?}");
+    assert!(
+        took > SECOND / 2,
+        "the running request was given only {took:?}"
+    );
     held.expect_cut(AT_ONCE);
 }
 
@@ -684,13 +822,19 @@ fn nothing_outlives_a_supervisor_that_is_killed() {
     assert!(processes.len() >= 2, "{processes:?}");
     server.signal(libc::SIGKILL);
     within(SECOND, "all processes are gone", || {
-        processes.iter().all(|process| !process.is_alive()).then_some(())
+        processes
+            .iter()
+            .all(|process| !process.is_alive())
+            .then_some(())
     });
     server.wait(AT_ONCE);
     held.expect_cut(AT_ONCE);
 
     // What it left behind is in nobody's way.
-    assert!(server.dir().join("socket").exists(), "this is about a socket that is left behind");
+    assert!(
+        server.dir().join("socket").exists(),
+        "this is about a socket that is left behind"
+    );
     let again = again(&server);
     within(PATIENCE, "another server takes over the socket", || {
         let mut client = server.address.try_connect().ok()?;
@@ -751,8 +895,15 @@ fn a_right_configuration_passes_the_test() {
     let success = format!("configuration file {path} test is successful");
     expect_output(&run(&["-t", "-y", path]), 0, &[&success]);
     expect_output(&run(&["--test", "--fpm-config", path]), 0, &[&success]);
-    expect_output(&run(&["-tt", "-y", path]), 0, &[&success, "[www]", "pm.max_children = 1"]);
-    assert!(!dir.path().join("socket").exists(), "a test opened the socket");
+    expect_output(
+        &run(&["-tt", "-y", path]),
+        0,
+        &[&success, "[www]", "pm.max_children = 1"],
+    );
+    assert!(
+        !dir.path().join("socket").exists(),
+        "a test opened the socket"
+    );
 }
 
 #[test]
@@ -771,7 +922,10 @@ fn what_is_wrong_with_a_configuration_is_named_with_its_line() {
         ("php_value = x", "php_value"),
         // php-fpm knows these. To leave them out silently would be worse than to refuse them.
         ("pm.status_path = /status", "pm.status_path"),
-        ("request_terminate_timeout = 5s", "request_terminate_timeout"),
+        (
+            "request_terminate_timeout = 5s",
+            "request_terminate_timeout",
+        ),
         ("chroot = /", "chroot"),
     ] {
         let path = configuration(dir.path(), line);
@@ -780,9 +934,18 @@ fn what_is_wrong_with_a_configuration_is_named_with_its_line() {
         for flag in ["-t", "-F"] {
             let output = run(&[flag, "-y", path]);
             let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(78), "{flag} with {line:?} said:\n{said}");
-            let good = said.lines().any(|said| said.contains(&place) && said.contains(name));
-            assert!(good, "{flag} with {line:?}: expected {place} and {name:?}, it said:\n{said}");
+            assert_eq!(
+                output.status.code(),
+                Some(78),
+                "{flag} with {line:?} said:\n{said}"
+            );
+            let good = said
+                .lines()
+                .any(|said| said.contains(&place) && said.contains(name));
+            assert!(
+                good,
+                "{flag} with {line:?}: expected {place} and {name:?}, it said:\n{said}"
+            );
         }
     }
 }
@@ -791,15 +954,27 @@ fn what_is_wrong_with_a_configuration_is_named_with_its_line() {
 fn what_a_configuration_lacks_is_named() {
     let dir = directory();
     let path = dir.path().join("config");
-    let full = format!("[www]\nuser = nobody\nlisten = {}/socket\npm = static\npm.max_children = 1\n", dir.path().display());
+    let full = format!(
+        "[www]\nuser = nobody\nlisten = {}/socket\npm = static\npm.max_children = 1\n",
+        dir.path().display()
+    );
     for (name, text) in [
         ("listen", full.replace("listen =", ";")),
         ("pm", full.replace("pm =", ";")),
         ("pm.max_children", full.replace("pm.max_children =", ";")),
         ("pool", "[global]\nerror_log = /dev/stderr\n".to_owned()),
-        ("user = no-such-user", full.replace("nobody", "no-such-user")),
-        ("group = no-such-group", format!("{full}group = no-such-group\n")),
-        ("listen.owner = no-such-user", format!("{full}listen.owner = no-such-user\n")),
+        (
+            "user = no-such-user",
+            full.replace("nobody", "no-such-user"),
+        ),
+        (
+            "group = no-such-group",
+            format!("{full}group = no-such-group\n"),
+        ),
+        (
+            "listen.owner = no-such-user",
+            format!("{full}listen.owner = no-such-user\n"),
+        ),
         ("chdir", format!("{full}chdir = /no/such/directory\n")),
     ] {
         write(&path, &text);
@@ -831,7 +1006,10 @@ fn unknown_options_are_refused() {
         let output = run(args);
         let said = text(&output.stderr) + &text(&output.stdout);
         assert_eq!(output.status.code(), Some(64), "{args:?} said:\n{said}");
-        assert!(said.to_lowercase().contains("usage") || said.contains("--help"), "{args:?} said:\n{said}");
+        assert!(
+            said.to_lowercase().contains("usage") || said.contains("--help"),
+            "{args:?} said:\n{said}"
+        );
     }
 }
 
@@ -839,9 +1017,16 @@ fn unknown_options_are_refused() {
 fn v_names_all_versions() {
     for flag in ["-v", "--version"] {
         let output = run(&[flag]);
-        expect_output(&output, 0, &["PHP 8.", "howdah", env!("CARGO_PKG_VERSION"), "php.ini"]);
+        expect_output(
+            &output,
+            0,
+            &["PHP 8.", "howdah", env!("CARGO_PKG_VERSION"), "php.ini"],
+        );
         let said = text(&output.stdout);
-        assert!(said.contains("NTS") != said.contains("ZTS"), "{flag} says neither or both: {said}");
+        assert!(
+            said.contains("NTS") != said.contains("ZTS"),
+            "{flag} says neither or both: {said}"
+        );
     }
 }
 
@@ -853,8 +1038,29 @@ fn h_names_every_option() {
             &output,
             0,
             &[
-                "-c", "-n", "-d", "-e", "-h", "-i", "-m", "-v", "-p", "--prefix", "-g", "--pid", "-y", "--fpm-config",
-                "-t", "--test", "-D", "--daemonize", "-F", "--nodaemonize", "-O", "--force-stderr", "-R",
+                "-c",
+                "-n",
+                "-d",
+                "-e",
+                "-h",
+                "-i",
+                "-m",
+                "-v",
+                "-p",
+                "--prefix",
+                "-g",
+                "--pid",
+                "-y",
+                "--fpm-config",
+                "-t",
+                "--test",
+                "-D",
+                "--daemonize",
+                "-F",
+                "--nodaemonize",
+                "-O",
+                "--force-stderr",
+                "-R",
                 "--allow-to-run-as-root",
             ],
         );
@@ -864,13 +1070,31 @@ fn h_names_every_option() {
 #[test]
 fn i_is_phpinfo() {
     let output = run(&["-i"]);
-    expect_output(&output, 0, &["phpinfo()", "PHP Version => 8.", "Server API => ", "Loaded Configuration File => "]);
+    expect_output(
+        &output,
+        0,
+        &[
+            "phpinfo()",
+            "PHP Version => 8.",
+            "Server API => ",
+            "Loaded Configuration File => ",
+        ],
+    );
 }
 
 #[test]
 fn m_lists_extensions() {
     let output = run(&["-m"]);
-    expect_output(&output, 0, &["[PHP Modules]", "\nCore\n", "\nstandard\n", "[Zend Modules]"]);
+    expect_output(
+        &output,
+        0,
+        &[
+            "[PHP Modules]",
+            "\nCore\n",
+            "\nstandard\n",
+            "[Zend Modules]",
+        ],
+    );
 }
 
 #[test]
@@ -890,7 +1114,10 @@ fn c_names_php_ini() {
     let setup = Setup::new().children(1);
     write(&setup.dir().join("ini/php.ini"), "precision = 6\n");
     let server = setup.args(&["-c", "{dir}/ini/php.ini"]).start();
-    server.run("echo ini_get('precision');").send().expect_text("6");
+    server
+        .run("echo ini_get('precision');")
+        .send()
+        .expect_text("6");
 }
 
 #[test]
@@ -905,14 +1132,23 @@ fn daemonize_returns_when_the_server_is_ready() {
     let pid = fs::read_to_string(setup.dir().join("pid")).unwrap_or_default();
     let said = fs::read_to_string(setup.dir().join("output")).unwrap_or_default();
     assert_eq!(status.code(), Some(0), "it said:\n{said}");
-    let pid: i32 = pid.trim().parse().unwrap_or_else(|_| panic!("pid file: {pid:?}; it said:\n{said}"));
+    let pid: i32 = pid
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("pid file: {pid:?}; it said:\n{said}"));
     let loose = Loose(pid);
 
     // No waiting here: it is ready.
-    Request::get(&address, &root, "/hello.php").send().expect_text("hello");
+    Request::get(&address, &root, "/hello.php")
+        .send()
+        .expect_text("hello");
 
     let own = nix::unistd::Pid::from_raw(pid);
-    assert_eq!(nix::unistd::getsid(Some(own)), Ok(own), "it is in its starter's session");
+    assert_eq!(
+        nix::unistd::getsid(Some(own)),
+        Ok(own),
+        "it is in its starter's session"
+    );
     for descriptor in [0, 1] {
         let target = fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).unwrap();
         assert_eq!(target, Path::new("/dev/null"), "descriptor {descriptor}");
@@ -920,7 +1156,10 @@ fn daemonize_returns_when_the_server_is_ready() {
     let processes = processes::tree(pid);
     processes::kill(pid, libc::SIGTERM);
     within(AT_ONCE, "all processes are gone", || {
-        processes.iter().all(|process| !process.is_alive()).then_some(())
+        processes
+            .iter()
+            .all(|process| !process.is_alive())
+            .then_some(())
     });
     for file in ["socket", "pid"] {
         assert!(!setup.dir().join(file).exists(), "{file} is left behind");
@@ -936,7 +1175,10 @@ fn daemonize_reports_failure() {
         .global("pid = {dir}/pid");
     let status = finish(setup.command(&["-D"]), "-D");
     assert_eq!(status.code(), Some(78));
-    assert!(!setup.dir().join("pid").exists(), "a pid file without a server");
+    assert!(
+        !setup.dir().join("pid").exists(),
+        "a pid file without a server"
+    );
 }
 
 // --- pm.max_requests ---------------------------------------------------------------------------
@@ -963,13 +1205,19 @@ fn max_requests_loses_no_request_on_connections_that_are_kept() {
                 })
             })
             .collect();
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap())
+            .collect()
     });
     if threaded {
         assert_eq!(pids.len(), 1, "threads are replaced, not their process");
     } else {
         let least = CLIENTS * REQUESTS / 7 / 2;
-        assert!(pids.len() >= least, "expected at least {least} processes, came {pids:?}");
+        assert!(
+            pids.len() >= least,
+            "expected at least {least} processes, came {pids:?}"
+        );
     }
 }
 
@@ -981,7 +1229,10 @@ fn a_fresh_interpreter_has_none_of_the_old_ones_persistent_connections() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let request = server
-        .run(&format!("echo fwrite(pfsockopen('unix://{}'), 'x');", path.display()))
+        .run(&format!(
+            "echo fwrite(pfsockopen('unix://{}'), 'x');",
+            path.display()
+        ))
         .keep();
     let mut client = server.connect();
     for _ in 0..9 {
@@ -1013,7 +1264,10 @@ fn a_fresh_interpreter_has_none_of_the_old_ones_persistent_connections() {
         "expected a connection for each three requests; uses and whether it is closed: {uses:?}"
     );
     let old = &uses[..uses.len() - 1];
-    assert!(old.iter().all(|&(_, closed)| closed), "old interpreters' connections stay open: {uses:?}");
+    assert!(
+        old.iter().all(|&(_, closed)| closed),
+        "old interpreters' connections stay open: {uses:?}"
+    );
 }
 
 #[test]
@@ -1160,7 +1414,10 @@ fn a_request_on_an_idle_connection_of_a_busy_process_is_answered_at_once() {
     let (free, busy) = (first.pid.to_string(), second.pid.to_string());
     first.finish();
     for (client, before) in &mut idle {
-        assert_eq!(*before, busy, "the connection belongs to the process that is busy now");
+        assert_eq!(
+            *before, busy,
+            "the connection belongs to the process that is busy now"
+        );
         client.send(&request.bytes());
         let response = client.response_within(1, SECOND);
         response.expect_text(&free);

@@ -25,7 +25,10 @@ fn server_has_every_parameter_and_what_php_adds() {
         .param("HTTPS", "on");
     let server = request.send().json();
     for (name, value) in &request.params {
-        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        let (name, value) = (
+            String::from_utf8_lossy(name),
+            String::from_utf8_lossy(value),
+        );
         assert_eq!(server[&*name], &*value, "$_SERVER['{name}']");
     }
     assert_eq!(server["PHP_SELF"], request.text("SCRIPT_NAME"));
@@ -35,8 +38,17 @@ fn server_has_every_parameter_and_what_php_adds() {
         .iter()
         .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
         .chain(
-            ["PHP_SELF", "FCGI_ROLE", "REQUEST_TIME", "REQUEST_TIME_FLOAT", "USER", "HOME", "argv", "argc"]
-                .map(str::to_owned),
+            [
+                "PHP_SELF",
+                "FCGI_ROLE",
+                "REQUEST_TIME",
+                "REQUEST_TIME_FLOAT",
+                "USER",
+                "HOME",
+                "argv",
+                "argc",
+            ]
+            .map(str::to_owned),
         )
         .collect();
     let unexpected: Vec<&String> = server
@@ -50,18 +62,30 @@ fn server_has_every_parameter_and_what_php_adds() {
 
 #[test]
 fn request_time_is_now() {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64()
+    };
     let before = now();
-    let times = value_of("[$_SERVER['REQUEST_TIME'], $_SERVER['REQUEST_TIME_FLOAT'], time()]").send().json();
+    let times = value_of("[$_SERVER['REQUEST_TIME'], $_SERVER['REQUEST_TIME_FLOAT'], time()]")
+        .send()
+        .json();
     let after = now();
     let float = times[1].as_f64().unwrap();
-    assert!(before - 0.1 <= float && float <= after + 0.1, "{before} <= {float} <= {after}");
+    assert!(
+        before - 0.1 <= float && float <= after + 0.1,
+        "{before} <= {float} <= {after}"
+    );
     assert_eq!(times[0].as_i64().unwrap(), float as i64, "{times}");
 }
 
 #[test]
 fn argv_is_the_query_string_if_wanted() {
-    let server = Setup::new().pool("php_admin_flag[register_argc_argv] = on").start();
+    let server = Setup::new()
+        .pool("php_admin_flag[register_argc_argv] = on")
+        .start();
     server
         .run("echo json_encode([$_SERVER['argv'], $_SERVER['argc']]);")
         .query("one+two+three")
@@ -147,23 +171,30 @@ fn without_clear_env_scripts_see_the_environment() {
         .env("OUTER", "from outside")
         .pool("clear_env = no")
         .start();
-    server.run("echo getenv('OUTER');").send().expect_text("from outside");
+    server
+        .run("echo getenv('OUTER');")
+        .send()
+        .expect_text("from outside");
 }
 
 #[test]
 fn getenv_knows_the_parameters() {
-    value_of("[getenv('REQUEST_METHOD'), getenv('X_PARAM'), getenv()['X_PARAM'], getenv('NO_SUCH')]")
-        .param("X_PARAM", "value")
-        .send()
-        .expect_text(r#"["GET","value","value",false]"#);
+    value_of(
+        "[getenv('REQUEST_METHOD'), getenv('X_PARAM'), getenv()['X_PARAM'], getenv('NO_SUCH')]",
+    )
+    .param("X_PARAM", "value")
+    .send()
+    .expect_text(r#"["GET","value","value",false]"#);
 }
 
 #[test]
 fn http_proxy_never_arrives() {
-    value_of("[$_SERVER['HTTP_PROXY'] ?? null, getenv('HTTP_PROXY'), getenv()['HTTP_PROXY'] ?? null]")
-        .param("HTTP_PROXY", "http://evil.example.org/")
-        .send()
-        .expect_text("[null,false,null]");
+    value_of(
+        "[$_SERVER['HTTP_PROXY'] ?? null, getenv('HTTP_PROXY'), getenv()['HTTP_PROXY'] ?? null]",
+    )
+    .param("HTTP_PROXY", "http://evil.example.org/")
+    .send()
+    .expect_text("[null,false,null]");
 }
 
 // --- Bodies ------------------------------------------------------------------------------------
@@ -191,11 +222,10 @@ fn the_raw_body_of_a_form_is_there_too() {
 #[test]
 fn a_body_may_be_read_in_pieces() {
     let body: Vec<u8> = (0..500_000_u32).map(|at| (at * 7 % 251) as u8).collect();
-    let response = run(
-        "$in = fopen('php://input', 'rb'); while (!feof($in)) { echo fread($in, 1000); }",
-    )
-    .post("application/octet-stream", body.clone())
-    .send();
+    let response =
+        run("$in = fopen('php://input', 'rb'); while (!feof($in)) { echo fread($in, 1000); }")
+            .post("application/octet-stream", body.clone())
+            .send();
     assert!(response.body == body, "{response:?}");
 }
 
@@ -209,7 +239,9 @@ fn a_body_needs_no_content_type() {
 
 #[test]
 fn a_body_that_is_not_read_does_no_harm() {
-    let request = run("echo 'done';").post("application/octet-stream", vec![b'x'; 300_000]).keep();
+    let request = run("echo 'done';")
+        .post("application/octet-stream", vec![b'x'; 300_000])
+        .keep();
     let mut client = request.connect();
     for _ in 0..3 {
         client.request(&request).expect_text("done");
@@ -227,21 +259,40 @@ fn without_content_length_the_body_ends_with_stdin() {
             Some(length) => request.param("CONTENT_LENGTH", length),
         };
         let mut client = request.connect();
-        client.request(&request).expect_text("a body of unknown length");
-        client.request(&request).expect_text("a body of unknown length");
+        client
+            .request(&request)
+            .expect_text("a body of unknown length");
+        client
+            .request(&request)
+            .expect_text("a body of unknown length");
     }
-    let form = value_of("$_POST").form("a=1&b=2").param("CONTENT_LENGTH", "-1");
+    let form = value_of("$_POST")
+        .form("a=1&b=2")
+        .param("CONTENT_LENGTH", "-1");
     form.send().expect_text(r#"{"a":"1","b":"2"}"#);
 }
 
 #[test]
 fn a_content_length_that_is_no_number_is_a_bad_request() {
-    for length in ["abc", "12abc", "1 2", "+5", "-2", "0x10", "5.0", "99999999999999999999", "9223372036854775808"] {
+    for length in [
+        "abc",
+        "12abc",
+        "1 2",
+        "+5",
+        "-2",
+        "0x10",
+        "5.0",
+        "99999999999999999999",
+        "9223372036854775808",
+    ] {
         let response = run("echo 'ran';")
             .post("text/plain", "a body")
             .param("CONTENT_LENGTH", length)
             .send();
-        assert_eq!(response.status, 400, "CONTENT_LENGTH {length:?}: {response:?}");
+        assert_eq!(
+            response.status, 400,
+            "CONTENT_LENGTH {length:?}: {response:?}"
+        );
         assert_ne!(response.text(), "ran");
     }
 }
@@ -254,7 +305,10 @@ fn a_body_beyond_post_max_size_is_dropped_and_the_script_runs() {
         .form(&format!("a={}", "x".repeat(5000)))
         .send();
     response.expect_text(r#"[[],"5002"]"#);
-    assert!(response.stderr.contains("exceeds the limit of 1024 bytes"), "{response:?}");
+    assert!(
+        response.stderr.contains("exceeds the limit of 1024 bytes"),
+        "{response:?}"
+    );
     server.expect_alive();
 }
 
@@ -299,7 +353,9 @@ fn several_files_may_share_a_name() {
 
 #[test]
 fn what_is_wrong_with_an_upload_is_told() {
-    let server = Setup::new().pool("php_value[upload_max_filesize] = 1K").start();
+    let server = Setup::new()
+        .pool("php_value[upload_max_filesize] = 1K")
+        .start();
     server
         .run("echo json_encode(array_column($_FILES, 'error'));")
         .multipart(&[
@@ -314,13 +370,22 @@ fn what_is_wrong_with_an_upload_is_told() {
 #[test]
 fn at_most_max_file_uploads_arrive() {
     let names: Vec<String> = (0..8).map(|number| format!("f{number}")).collect();
-    let parts: Vec<Part<'_>> = names.iter().map(|name| Part::file(name, "a", "text/plain", b"x")).collect();
-    value_of("count($_FILES)").multipart(&parts).send().expect_text("5");
+    let parts: Vec<Part<'_>> = names
+        .iter()
+        .map(|name| Part::file(name, "a", "text/plain", b"x"))
+        .collect();
+    value_of("count($_FILES)")
+        .multipart(&parts)
+        .send()
+        .expect_text("5");
 }
 
 #[test]
 fn a_body_that_ends_early_is_a_partial_upload() {
-    let mut body = multipart(&[Part::file("f", "a", "text/plain", &[b'x'; 1000])], "the-boundary");
+    let mut body = multipart(
+        &[Part::file("f", "a", "text/plain", &[b'x'; 1000])],
+        "the-boundary",
+    );
     let length = body.len().to_string();
     body.truncate(500);
     value_of("$_FILES['f']['error']")
@@ -354,8 +419,14 @@ fn temporary_files_are_gone_before_the_answer_is_complete() {
     for _ in 0..50 {
         let text = client.request(&request).text();
         assert!(text.ends_with(" is there"), "{text}");
-        let left: Vec<_> = fs::read_dir(server.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(left.is_empty(), "after the answer {text:?} there is {left:?}");
+        let left: Vec<_> = fs::read_dir(server.state())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert!(
+            left.is_empty(),
+            "after the answer {text:?} there is {left:?}"
+        );
     }
 }
 
@@ -364,7 +435,10 @@ fn put_may_bring_a_form_where_php_can_parse_it() {
     if !is_since(80400) {
         return;
     }
-    let parts = [Part::field("a", "1"), Part::file("f", "name", "text/plain", b"content")];
+    let parts = [
+        Part::field("a", "1"),
+        Part::file("f", "name", "text/plain", b"content"),
+    ];
     run("[$post, $files] = request_parse_body(); echo json_encode([$post, $files['f']['size']]);")
         .multipart(&parts)
         .method("PUT")
@@ -376,10 +450,12 @@ fn put_may_bring_a_form_where_php_can_parse_it() {
 
 #[test]
 fn basic_authorization_is_taken_apart() {
-    value_of("[$_SERVER['PHP_AUTH_USER'], $_SERVER['PHP_AUTH_PW'], $_SERVER['HTTP_AUTHORIZATION']]")
-        .param("HTTP_AUTHORIZATION", "Basic YW5uYTpzZTpjcmV0")
-        .send()
-        .expect_text(r#"["anna","se:cret","Basic YW5uYTpzZTpjcmV0"]"#);
+    value_of(
+        "[$_SERVER['PHP_AUTH_USER'], $_SERVER['PHP_AUTH_PW'], $_SERVER['HTTP_AUTHORIZATION']]",
+    )
+    .param("HTTP_AUTHORIZATION", "Basic YW5uYTpzZTpjcmV0")
+    .send()
+    .expect_text(r#"["anna","se:cret","Basic YW5uYTpzZTpjcmV0"]"#);
 }
 
 #[test]
@@ -393,12 +469,17 @@ fn digest_authorization_is_passed_on() {
 #[test]
 fn other_authorization_sets_nothing() {
     for value in ["Bearer abc", "Basic", "Basic %%%", "Digest", ""] {
-        let request = value_of("array_filter(array_keys($_SERVER), fn($n) => str_starts_with($n, 'PHP_AUTH'))")
-            .param("HTTP_AUTHORIZATION", value);
+        let request = value_of(
+            "array_filter(array_keys($_SERVER), fn($n) => str_starts_with($n, 'PHP_AUTH'))",
+        )
+        .param("HTTP_AUTHORIZATION", value);
         let names = request.send().json();
         // PHP takes what it can of a Basic header.
         if !value.starts_with("Basic ") {
-            assert!(!names.to_string().contains("PHP_AUTH_USER"), "{value:?}: {names}");
+            assert!(
+                !names.to_string().contains("PHP_AUTH_USER"),
+                "{value:?}: {names}"
+            );
         }
     }
 }
@@ -429,8 +510,14 @@ fn getallheaders_gives_the_request_headers() {
 fn a_path_with_a_nul_byte_is_rejected() {
     let script = run("echo 'ran';");
     for (name, value) in [
-        ("SCRIPT_FILENAME", format!("{}\0.png", script.text("SCRIPT_FILENAME"))),
-        ("SCRIPT_FILENAME", format!("{}\0", script.text("SCRIPT_FILENAME"))),
+        (
+            "SCRIPT_FILENAME",
+            format!("{}\0.png", script.text("SCRIPT_FILENAME")),
+        ),
+        (
+            "SCRIPT_FILENAME",
+            format!("{}\0", script.text("SCRIPT_FILENAME")),
+        ),
         ("PATH_INFO", "/a\0b".to_owned()),
         ("DOCUMENT_ROOT", "/srv\0".to_owned()),
     ] {
@@ -445,7 +532,9 @@ fn a_path_with_a_nul_byte_is_rejected() {
 #[test]
 fn a_value_may_hold_any_other_byte() {
     let value: Vec<u8> = (1..=255).collect();
-    let response = run("echo bin2hex($_SERVER['X_BYTES']);").param("X_BYTES", &value).send();
+    let response = run("echo bin2hex($_SERVER['X_BYTES']);")
+        .param("X_BYTES", &value)
+        .send();
     let expected: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
     response.expect_text(&expected);
 }

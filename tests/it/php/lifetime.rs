@@ -13,19 +13,52 @@ fn exit_ends_a_script_anywhere() {
         ("echo 'before '; exit('said'); echo 'never';", "before said"),
         ("echo 'before '; exit(3); echo 'never';", "before "),
         ("echo 'before '; exit; echo 'never';", "before "),
-        ("function f() { echo 'before '; exit('said'); } f(); echo 'never';", "before said"),
+        (
+            "function f() { echo 'before '; exit('said'); } f(); echo 'never';",
+            "before said",
+        ),
         ("include 'exits.php'; echo 'never';", "before said"),
         ("ob_start(); echo 'before '; exit('said');", "before said"),
-        ("try { echo 'before '; exit('said'); } finally { echo 'never'; }", "before said"),
-        ("function g() { yield 1; echo 'before '; exit('said'); } foreach (g() as $x); echo 'never';", "before said"),
-        ("array_map(function () { echo 'before '; exit('said'); }, [1, 2]); echo 'never';", "before said"),
-        ("set_error_handler(function () { echo 'before '; exit('said'); }); echo $undefined; echo 'never';", "before said"),
-        ("class A { function __destruct() { echo 'before '; exit('said'); } } $a = new A; unset($a); echo 'never';", "before said"),
-        ("class A { function __destruct() { echo 'at the end '; exit('said'); } } $a = new A; echo 'first ';", "first at the end said"),
-        ("register_shutdown_function(function () { echo 'then '; exit('said'); }); echo 'first ';", "first then said"),
-        ("register_shutdown_function(function () { echo 'then'; }); echo 'first '; exit;", "first then"),
-        ("ob_start(function ($b) { return \"[$b]\"; }); echo 'before '; exit('said');", "[before said]"),
-        ("set_exception_handler(function () { echo 'before '; exit('said'); }); throw new Exception;", "before said"),
+        (
+            "try { echo 'before '; exit('said'); } finally { echo 'never'; }",
+            "before said",
+        ),
+        (
+            "function g() { yield 1; echo 'before '; exit('said'); } foreach (g() as $x); echo 'never';",
+            "before said",
+        ),
+        (
+            "array_map(function () { echo 'before '; exit('said'); }, [1, 2]); echo 'never';",
+            "before said",
+        ),
+        (
+            "set_error_handler(function () { echo 'before '; exit('said'); }); echo $undefined; echo 'never';",
+            "before said",
+        ),
+        (
+            "class A { function __destruct() { echo 'before '; exit('said'); } } $a = new A; unset($a); echo 'never';",
+            "before said",
+        ),
+        (
+            "class A { function __destruct() { echo 'at the end '; exit('said'); } } $a = new A; echo 'first ';",
+            "first at the end said",
+        ),
+        (
+            "register_shutdown_function(function () { echo 'then '; exit('said'); }); echo 'first ';",
+            "first then said",
+        ),
+        (
+            "register_shutdown_function(function () { echo 'then'; }); echo 'first '; exit;",
+            "first then",
+        ),
+        (
+            "ob_start(function ($b) { return \"[$b]\"; }); echo 'before '; exit('said');",
+            "[before said]",
+        ),
+        (
+            "set_exception_handler(function () { echo 'before '; exit('said'); }); throw new Exception;",
+            "before said",
+        ),
     ] {
         let response = run(code).keep().send();
         response.expect_text(expected);
@@ -54,7 +87,10 @@ fn headers_may_be_set_as_late_as_in_a_shutdown_function() {
 
 #[test]
 fn after_fastcgi_finish_request_the_script_goes_on() {
-    let (flag, done) = (SERVER.state().join("finish-flag"), SERVER.state().join("finish-done"));
+    let (flag, done) = (
+        SERVER.state().join("finish-flag"),
+        SERVER.state().join("finish-done"),
+    );
     let request = run(&format!(
         "register_shutdown_function(function () {{ echo 'late'; file_put_contents('{done}', 'shutdown', FILE_APPEND); }});
          header('X-A: 1'); echo 'early';
@@ -76,9 +112,14 @@ fn after_fastcgi_finish_request_the_script_goes_on() {
     assert_eq!(response.stderr, "");
     fs::write(&flag, "").unwrap();
     let text = eventually("the script ends", || {
-        fs::read_to_string(&done).ok().filter(|text| text.ends_with("shutdown"))
+        fs::read_to_string(&done)
+            .ok()
+            .filter(|text| text.ends_with("shutdown"))
     });
-    assert!(text.contains("0 => true") && text.contains("the body"), "{text}");
+    assert!(
+        text.contains("0 => true") && text.contains("the body"),
+        "{text}"
+    );
     // The connection serves on.
     client.request(&SERVER.get("/missing.php").keep());
     client.expect_alive();
@@ -86,7 +127,9 @@ fn after_fastcgi_finish_request_the_script_goes_on() {
 
 #[test]
 fn fastcgi_finish_request_sends_buffered_output() {
-    run("ob_start(); ob_start(); echo 'buffered'; fastcgi_finish_request(); echo 'late';").send().expect_text("buffered");
+    run("ob_start(); ob_start(); echo 'buffered'; fastcgi_finish_request(); echo 'late';")
+        .send()
+        .expect_text("buffered");
 }
 
 #[test]
@@ -104,7 +147,9 @@ fn a_script_may_go_on_without_its_client() {
     eventually("the script runs", || running.exists().then_some(()));
     drop(client);
     let text = within(PATIENCE / 3, "the script goes on to its end", || {
-        fs::read_to_string(&done).ok().filter(|text| !text.is_empty())
+        fs::read_to_string(&done)
+            .ok()
+            .filter(|text| !text.is_empty())
     });
     assert_eq!(text, "1 1");
 }
@@ -116,19 +161,16 @@ fn connection_status_is_normal_as_long_as_the_client_is_there() {
         .expect_text("x000");
 }
 
-/// Threads of a PHP before 8.3 have no timer of their own.
-fn has_timers() -> bool {
-    run("var_dump(!PHP_ZTS || PHP_VERSION_ID >= 80300);").send().text() == "bool(true)\n"
-}
-
 #[test]
 fn a_time_limit_ends_a_script_that_does_not() {
-    if !has_timers() {
-        return;
-    }
     let code = "set_time_limit(1); register_shutdown_function(function () { echo 'shutdown'; }); while (true);";
     let response = run(code).send();
-    assert!(response.stderr.contains("Maximum execution time of 1 second exceeded"), "{response:?}");
+    assert!(
+        response
+            .stderr
+            .contains("Maximum execution time of 1 second exceeded"),
+        "{response:?}"
+    );
     response.expect(500, "shutdown");
     // One request's limit is not another's.
     run("usleep(1200000); $until = hrtime(true) + 1200000000; while (hrtime(true) < $until); echo 'done';")
@@ -137,14 +179,41 @@ fn a_time_limit_ends_a_script_that_does_not() {
 }
 
 #[test]
+fn time_limits_of_requests_at_the_same_time_are_their_own() {
+    let server = Setup::new().children(4).start();
+    let spin = |limit, time: &str| {
+        server.run(&format!(
+            "set_time_limit({limit}); $until = hrtime(true) + {time}; while (hrtime(true) < $until); echo 'done';"
+        ))
+    };
+    let mut short = spin(1, "60e9").start();
+    let mut long = spin(60, "3e9").start();
+    let mut none = spin(0, "3e9").start();
+    let response = short.response(1);
+    assert!(
+        response
+            .stderr
+            .contains("Maximum execution time of 1 second exceeded"),
+        "{response:?}"
+    );
+    long.response(1).expect_text("done");
+    none.response(1).expect_text("done");
+}
+
+#[test]
 fn max_execution_time_of_the_pool_holds() {
-    if !has_timers() {
-        return;
-    }
-    let server = Setup::new().children(1).pool("php_value[max_execution_time] = 1").start();
+    let server = Setup::new()
+        .children(1)
+        .pool("php_value[max_execution_time] = 1")
+        .start();
     for _ in 0..2 {
         let response = server.run("while (true);").send();
-        assert!(response.stderr.contains("Maximum execution time of 1 second exceeded"), "{response:?}");
+        assert!(
+            response
+                .stderr
+                .contains("Maximum execution time of 1 second exceeded"),
+            "{response:?}"
+        );
         assert_eq!(response.status, 500);
     }
     server.run("set_time_limit(0); $until = hrtime(true) + 1500000000; while (hrtime(true) < $until); echo 'done';")
@@ -176,6 +245,22 @@ fn children_of_a_script_leave_the_answer_alone() {
         client.request(&request).expect_text("parent");
     }
     client.expect_alive();
+}
+
+#[test]
+fn a_script_may_handle_signals() {
+    // Of a process with threads nobody knows which one the alarm reaches.
+    run(
+        "if (PHP_ZTS || !function_exists('pcntl_alarm')) { echo 'rang'; return; }
+         pcntl_async_signals(true);
+         pcntl_signal(SIGALRM, function () { global $rang; $rang = true; });
+         pcntl_alarm(1);
+         for ($i = 0; $i < 500 && empty($rang); $i++) { usleep(10000); }
+         pcntl_signal(SIGALRM, SIG_DFL);
+         echo empty($rang) ? 'did not ring' : 'rang';",
+    )
+    .send()
+    .expect_text("rang");
 }
 
 #[test]

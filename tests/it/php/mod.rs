@@ -3,6 +3,7 @@
 mod errors;
 mod input;
 mod lifetime;
+mod opcache;
 mod output;
 mod scripts;
 mod sessions;

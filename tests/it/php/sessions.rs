@@ -17,7 +17,8 @@ fn with_cookie(request: Request, cookie: &str) -> Request {
 
 #[test]
 fn a_session_lives_from_request_to_request() {
-    let count = run("session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; echo $_SESSION['n'];");
+    let count =
+        run("session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; echo $_SESSION['n'];");
     let first = count.send();
     first.expect_text("1");
     let cookie = cookie(&first);
@@ -26,21 +27,33 @@ fn a_session_lives_from_request_to_request() {
         let response = with_cookie(count.clone(), &cookie).send();
         response.expect_text(expected);
         assert_eq!(response.headers("Set-Cookie"), [""; 0]);
-        assert!(response.header("Cache-Control").contains("no-store"), "{response:?}");
+        assert!(
+            response.header("Cache-Control").contains("no-store"),
+            "{response:?}"
+        );
     }
     let destroy = run("session_start(); session_destroy(); echo 'destroyed';");
-    with_cookie(destroy, &cookie).send().expect_text("destroyed");
+    with_cookie(destroy, &cookie)
+        .send()
+        .expect_text("destroyed");
     with_cookie(count, &cookie).send().expect_text("1");
 }
 
 #[test]
 fn sessions_of_two_visitors_are_two() {
     let remember = run("session_start(); $_SESSION['who'] = $_GET['who']; echo session_id();");
-    let (anna, bert) = (remember.clone().query("who=anna").send(), remember.query("who=bert").send());
+    let (anna, bert) = (
+        remember.clone().query("who=anna").send(),
+        remember.query("who=bert").send(),
+    );
     assert_ne!(anna.text(), bert.text());
     let recall = run("session_start(); echo $_SESSION['who'];");
-    with_cookie(recall.clone(), &cookie(&anna)).send().expect_text("anna");
-    with_cookie(recall, &cookie(&bert)).send().expect_text("bert");
+    with_cookie(recall.clone(), &cookie(&anna))
+        .send()
+        .expect_text("anna");
+    with_cookie(recall, &cookie(&bert))
+        .send()
+        .expect_text("bert");
 }
 
 #[test]
@@ -60,7 +73,11 @@ fn a_session_is_locked_until_its_request_ends() {
     let mut waiter = with_cookie(wants, &cookie).start();
     // It waits, and so does not answer yet.
     let start = Instant::now();
-    assert!(waiter.record_within(Duration::from_millis(200)).is_err(), "after {:?}", start.elapsed());
+    assert!(
+        waiter.record_within(Duration::from_millis(200)).is_err(),
+        "after {:?}",
+        start.elapsed()
+    );
     fs::write(&flag, "").unwrap();
     holder.response(1).expect_text("");
     waiter.response(1).expect_text("the first");
@@ -76,7 +93,9 @@ fn a_failed_request_does_not_keep_the_lock() {
         "session_start(); ini_set('memory_limit', '4M'); str_repeat('x', 100000000);",
     ] {
         with_cookie(run(code), &cookie).send();
-        with_cookie(run("session_start(); echo 'mine';"), &cookie).send().expect_text("mine");
+        with_cookie(run("session_start(); echo 'mine';"), &cookie)
+            .send()
+            .expect_text("mine");
     }
 }
 

@@ -42,14 +42,21 @@ fn settings_that_only_php_ini_may_have_can_be_the_pools() {
 
 #[test]
 fn open_basedir_of_the_pool_holds() {
-    let server = Setup::new().pool("php_admin_value[open_basedir] = {root}:{state}").start();
-    let response = server.run("var_dump(@file_get_contents('/etc/passwd'), is_string(file_get_contents(__FILE__)));").send();
+    let server = Setup::new()
+        .pool("php_admin_value[open_basedir] = {root}:{state}")
+        .start();
+    let response = server
+        .run("var_dump(@file_get_contents('/etc/passwd'), is_string(file_get_contents(__FILE__)));")
+        .send();
     response.expect_text("bool(false)\nbool(true)\n");
 }
 
 #[test]
 fn the_web_server_may_set_values_for_one_request() {
-    let server = Setup::new().children(1).pool("php_value[precision] = 7").start();
+    let server = Setup::new()
+        .children(1)
+        .pool("php_value[precision] = 7")
+        .start();
     let show = server.run(SHOW);
     let limit = show.send().text().split(' ').nth(1).unwrap().to_owned();
     show.clone()
@@ -58,7 +65,10 @@ fn the_web_server_may_set_values_for_one_request() {
         .expect_text("5 77M");
     // The next request of the same interpreter has nothing of it.
     show.send().expect_text(&format!("7 {limit}"));
-    show.clone().param("PHP_ADMIN_VALUE", "memory_limit=66M").send().expect_text("7 66M");
+    show.clone()
+        .param("PHP_ADMIN_VALUE", "memory_limit=66M")
+        .send()
+        .expect_text("7 66M");
     show.send().expect_text(&format!("7 {limit}"));
     server
         .run("echo json_encode([ini_set('memory_limit', '55M'), ini_get('memory_limit')]);")
@@ -78,7 +88,10 @@ fn the_web_server_may_prepend_a_file_for_one_request() {
     let script = server.run("echo 'script';");
     script
         .clone()
-        .param("PHP_VALUE", format!("auto_prepend_file = {}", file.display()))
+        .param(
+            "PHP_VALUE",
+            format!("auto_prepend_file = {}", file.display()),
+        )
         .send()
         .expect_text("prepended script");
     script.send().expect_text("script");
@@ -91,8 +104,14 @@ fn the_pool_may_prepend_and_append_files() {
         .file("last.inc", "<?php echo ' last';")
         .pool("php_value[auto_prepend_file] = {root}/first.inc\nphp_value[auto_append_file] = {root}/last.inc")
         .start();
-    server.run("echo 'script';").send().expect_text("first script last");
-    server.run("echo 'script'; exit;").send().expect_text("first script");
+    server
+        .run("echo 'script';")
+        .send()
+        .expect_text("first script last");
+    server
+        .run("echo 'script'; exit;")
+        .send()
+        .expect_text("first script");
 }
 
 #[test]
@@ -109,8 +128,14 @@ fn user_ini_files_hold_for_their_directory_and_below() {
         .start();
     for _ in 0..2 {
         server.get("/site/show.php").send().expect_text("6 99M");
-        server.get("/site/below/show.php").send().expect_text("5 99M");
-        server.get("/site/below/further/show.php").send().expect_text("5 99M");
+        server
+            .get("/site/below/show.php")
+            .send()
+            .expect_text("5 99M");
+        server
+            .get("/site/below/further/show.php")
+            .send()
+            .expect_text("5 99M");
         server.get("/other/show.php").send().expect_text("14 99M");
     }
 }
@@ -121,10 +146,15 @@ fn user_ini_files_above_the_document_root_are_not_read() {
         .file("site/.user.ini", "precision = 6\n")
         .file("site/public/show.php", format!("<?php {SHOW}"))
         .start();
-    let request = server
-        .get("/site/public/show.php")
-        .param("DOCUMENT_ROOT", server.root().join("site/public").to_str().unwrap());
-    assert!(request.send().text().starts_with("14 "), "{:?}", request.send());
+    let request = server.get("/site/public/show.php").param(
+        "DOCUMENT_ROOT",
+        server.root().join("site/public").to_str().unwrap(),
+    );
+    assert!(
+        request.send().text().starts_with("14 "),
+        "{:?}",
+        request.send()
+    );
 }
 
 #[test]
@@ -145,7 +175,14 @@ fn user_ini_files_may_have_another_name_or_none() {
 #[test]
 fn flags_define_settings() {
     let server = Setup::new()
-        .args(&["-d", "precision=9", "-d", "user_agent=two words", "-d", "assert.exception"])
+        .args(&[
+            "-d",
+            "precision=9",
+            "-d",
+            "user_agent=two words",
+            "-d",
+            "assert.exception",
+        ])
         .start();
     server
         .run("echo json_encode(array_map('ini_get', ['precision', 'user_agent', 'assert.exception']));")
@@ -166,7 +203,10 @@ fn another_php_ini_may_be_read_or_none() {
     // A directory will do, too.
     let setup = Setup::new().file("php.ini", ini);
     let server = setup.args(&["-c", "{root}"]).start();
-    server.run("echo ini_get('precision');").send().expect_text("8");
+    server
+        .run("echo ini_get('precision');")
+        .send()
+        .expect_text("8");
     let server = Setup::new().args(&["-n"]).start();
     server
         .run("var_dump(php_ini_loaded_file(), php_ini_scanned_files());")
@@ -176,7 +216,9 @@ fn another_php_ini_may_be_read_or_none() {
 
 #[test]
 fn settings_of_a_script_end_with_it() {
-    let set = run("ini_set('precision', '3'); ini_set('memory_limit', '77M'); date_default_timezone_set('Asia/Tokyo'); echo 'set';");
+    let set = run(
+        "ini_set('precision', '3'); ini_set('memory_limit', '77M'); date_default_timezone_set('Asia/Tokyo'); echo 'set';",
+    );
     for _ in 0..8 {
         set.send().expect_text("set");
     }

@@ -111,6 +111,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) enum NoRecord {
     /// The server closed the connection, in order or by a reset.
+    #[expect(dead_code, reason = "for messages, through Debug")]
     Closed(Option<io::Error>),
     Timeout,
 }
@@ -177,7 +178,10 @@ impl Client {
             .into_iter()
             .partition::<Vec<_>, _>(|record| record.id == id);
         self.aside = others;
-        while records.last().is_none_or(|record| record.kind != record::END) {
+        while records
+            .last()
+            .is_none_or(|record| record.kind != record::END)
+        {
             match self.record_until(until) {
                 Ok(record) if record.id == id => records.push(record),
                 Ok(record) => self.aside.push(record),
@@ -245,7 +249,10 @@ impl Client {
         match self.record_within(limit) {
             Err(NoRecord::Closed(_)) => {
                 let rest = &self.received;
-                assert!(rest.is_empty(), "the connection ends in half a record: {rest:?}");
+                assert!(
+                    rest.is_empty(),
+                    "the connection ends in half a record: {rest:?}"
+                );
             }
             other => panic!("expected the end of the connection within {limit:?}, came: {other:?}"),
         }
@@ -264,11 +271,5 @@ impl Client {
             (record::GET_VALUES_RESULT, 0),
             "expected an answer to GET_VALUES, came: {answer:?}"
         );
-    }
-
-    /// Reads what comes without keeping it, at most so many bytes.
-    pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(PATIENCE);
-        self.socket.read(buffer)
     }
 }

@@ -60,9 +60,12 @@ impl Front {
             if front.is_ready() {
                 return front;
             }
-            // Another process may have taken the port in the meantime; all of them say so in the same words.
-            let taken = front.said().to_ascii_lowercase().contains("address already in use");
-            assert!(taken || kind == Kind::Haproxy, "{kind:?} did not start: {}", front.said());
+            // Another process may have taken the port in the meantime. All servers say so in the same words.
+            let taken = front
+                .said()
+                .to_ascii_lowercase()
+                .contains("address already in use");
+            assert!(taken, "{kind:?} did not start: {}", front.said());
         }
         panic!("{kind:?} found no free port");
     }
@@ -74,7 +77,11 @@ impl Front {
             if listens(self.child.id().cast_signed(), self.address.port()) {
                 return true;
             }
-            assert!(start.elapsed() < PATIENCE, "the web server is not ready: {}", self.said());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the web server is not ready: {}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         false
@@ -123,7 +130,9 @@ fn command(kind: Kind, dir: &Path, root: &Path, backend: &Address, port: u16) ->
         _ => backend.to_string(),
     };
     let example = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("examples")
+            .join(name);
         fs::read_to_string(&path)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
             .replace("/srv/hello", root)
@@ -152,23 +161,36 @@ fn command(kind: Kind, dir: &Path, root: &Path, backend: &Address, port: u16) ->
                  http {{ include /etc/nginx/mime.types; access_log off; {temporary} include {dir}/site.conf; }}"
             );
             command = Command::new("nginx");
-            command.args(["-e", "stderr", "-c"]).arg(put("nginx.conf", &main));
+            command
+                .args(["-e", "stderr", "-c"])
+                .arg(put("nginx.conf", &main));
         }
         Kind::Apache => {
             put("site.conf", &example("apache/hello.conf"));
-            let user = account().map_or(String::new(), |user| format!("User {user}\nGroup {user}\n"));
+            let user =
+                account().map_or(String::new(), |user| format!("User {user}\nGroup {user}\n"));
             let modules: String = [
-                "mpm_event", "authz_core", "dir", "alias", "mime", "proxy", "proxy_fcgi",
+                "mpm_event",
+                "authz_core",
+                "dir",
+                "alias",
+                "mime",
+                "proxy",
+                "proxy_fcgi",
             ]
             .iter()
-            .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
+            .map(|name| {
+                format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n")
+            })
             .collect();
             let main = format!(
                 "ServerRoot {dir}\nServerName localhost\nPidFile {dir}/pid\nDefaultRuntimeDir {dir}\n\
                  ErrorLog /dev/stderr\n{modules}{user}TypesConfig /etc/mime.types\nInclude {dir}/site.conf\n"
             );
             command = Command::new("apache2");
-            command.args(["-D", "FOREGROUND", "-f"]).arg(put("apache.conf", &main));
+            command
+                .args(["-D", "FOREGROUND", "-f"])
+                .arg(put("apache.conf", &main));
         }
         Kind::Caddy => {
             command = Command::new("caddy");
@@ -180,7 +202,9 @@ fn command(kind: Kind, dir: &Path, root: &Path, backend: &Address, port: u16) ->
         }
         Kind::Lighttpd => {
             command = Command::new("lighttpd");
-            command.args(["-D", "-f"]).arg(put("lighttpd.conf", &example("lighttpd/lighttpd.conf")));
+            command
+                .args(["-D", "-f"])
+                .arg(put("lighttpd.conf", &example("lighttpd/lighttpd.conf")));
         }
         Kind::Haproxy => {
             let main = "global\n log stderr format raw local0\n\
@@ -218,7 +242,11 @@ fn listens(pid: i32, port: u16) -> bool {
             .filter_map(|process| fs::read_dir(format!("/proc/{}/fd", process.pid)).ok())
             .flatten()
             .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-            .any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
+            .any(|target| {
+                sockets
+                    .iter()
+                    .any(|socket| target.as_os_str() == socket.as_str())
+            })
 }
 
 /// Stands between a web server and its backend, and counts connections.

@@ -44,7 +44,12 @@ impl Browser {
     /// POST of a form with files.
     pub(crate) fn upload(&mut self, uri: &str, parts: &[Part<'_>]) -> Page {
         let kind = ("Content-Type", "multipart/form-data; boundary=a-boundary");
-        self.send("POST", uri, &[kind], &request::multipart(parts, "a-boundary"))
+        self.send(
+            "POST",
+            uri,
+            &[kind],
+            &request::multipart(parts, "a-boundary"),
+        )
     }
 
     /// A body's length need not be among the headers, nor cookies.
@@ -55,13 +60,31 @@ impl Browser {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Page {
+        self.try_send(method, uri, headers, body)
+            .unwrap_or_else(|error| panic!("no answer to {method} {uri}: {error}"))
+    }
+
+    pub(crate) fn try_get(&mut self, uri: &str) -> io::Result<Page> {
+        self.try_send("GET", uri, &[], b"")
+    }
+
+    fn try_send(
+        &mut self,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Page> {
         let mut request = format!("{method} {uri} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
         }
         if !self.cookies.is_empty() {
-            let cookies: Vec<String> =
-                self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let cookies: Vec<String> = self
+                .cookies
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
             request += &format!("Cookie: {}\r\n", cookies.join("; "));
         }
         if !body.is_empty() || matches!(method, "POST" | "PUT" | "PATCH") {
@@ -81,13 +104,12 @@ impl Browser {
             stream.set_write_timeout(Some(PATIENCE)).unwrap();
             answer = exchange(BufReader::new(stream), method, &request);
         }
-        let (page, connection) =
-            answer.unwrap_or_else(|error| panic!("no answer to {method} {uri}: {error}"));
+        let (page, connection) = answer?;
         self.connection = connection;
         for line in page.headers("Set-Cookie") {
             self.remember(line);
         }
-        page
+        Ok(page)
     }
 
     fn remember(&mut self, line: &str) {
@@ -99,7 +121,8 @@ impl Browser {
         if attributes.contains("max-age=0") || attributes.contains("01-jan-1970") {
             self.cookies.remove(name.trim());
         } else {
-            self.cookies.insert(name.trim().to_owned(), value.trim().to_owned());
+            self.cookies
+                .insert(name.trim().to_owned(), value.trim().to_owned());
         }
     }
 
@@ -144,9 +167,13 @@ fn exchange(
             break;
         }
         let (name, value) = line.split_once(':').ok_or_else(|| invalid(&line))?;
-        page.headers.push((name.to_owned(), value.trim().to_owned()));
+        page.headers
+            .push((name.to_owned(), value.trim().to_owned()));
     }
-    let mut keep = !page.headers("Connection").iter().any(|value| value.eq_ignore_ascii_case("close"));
+    let mut keep = !page
+        .headers("Connection")
+        .iter()
+        .any(|value| value.eq_ignore_ascii_case("close"));
     if page.headers("Transfer-Encoding").contains(&"chunked") {
         loop {
             let line = read_line(&mut connection)?;
@@ -255,7 +282,10 @@ impl Page {
     /// It has this status.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "expected status {status}, came {self:?}");
+        assert_eq!(
+            self.status, status,
+            "expected status {status}, came {self:?}"
+        );
         self
     }
 
@@ -279,13 +309,18 @@ impl Page {
             .filter_map(|rest| rest.split('>').next())
             .find(|input| input.contains(&format!("name=\"{name}\"")));
         let value = input.and_then(|input| input.split("value=\"").nth(1)?.split('"').next());
-        value.unwrap_or_else(|| panic!("no field {name} in {self:?}")).to_owned()
+        value
+            .unwrap_or_else(|| panic!("no field {name} in {self:?}"))
+            .to_owned()
     }
 }
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.body[..self.body.len().min(1500)];
+        let shown = match &self.body {
+            binary if binary.contains(&0) => b"",
+            text => &text[..text.len().min(2000)],
+        };
         f.debug_struct("Page")
             .field("status", &self.status_line)
             .field("headers", &self.headers)

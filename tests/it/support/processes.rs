@@ -34,7 +34,8 @@ impl Process {
 
     /// Resident memory that is this process's share, in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap_or_default();
+        let text =
+            fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap_or_default();
         let kilobytes = |key: &str| -> u64 {
             text.lines()
                 .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB"))
@@ -62,7 +63,11 @@ pub(crate) fn tree(root: i32) -> Vec<Process> {
         .filter_map(Process::find)
         .collect();
     let mut known = BTreeSet::from([root]);
-    let mut tree: Vec<Process> = all.iter().filter(|process| process.pid == root).cloned().collect();
+    let mut tree: Vec<Process> = all
+        .iter()
+        .filter(|process| process.pid == root)
+        .cloned()
+        .collect();
     loop {
         let more: Vec<Process> = all
             .iter()

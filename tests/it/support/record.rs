@@ -89,13 +89,7 @@ pub(crate) fn long_length(length: usize) -> Vec<u8> {
 }
 
 pub(crate) fn pair(name: &[u8], value: &[u8]) -> Vec<u8> {
-    [
-        &length(name.len())[..],
-        &length(value.len()),
-        name,
-        value,
-    ]
-    .concat()
+    [&length(name.len())[..], &length(value.len()), name, value].concat()
 }
 
 /// What GET_VALUES and its result carry.

@@ -43,7 +43,7 @@ impl Request {
             .param("DOCUMENT_URI", path)
             .param("DOCUMENT_ROOT", root.to_str().unwrap())
             .param("SCRIPT_NAME", path)
-            .param("SCRIPT_FILENAME", &format!("{}{path}", root.display()))
+            .param("SCRIPT_FILENAME", format!("{}{path}", root.display()))
             .param("QUERY_STRING", query)
             .param("CONTENT_TYPE", "")
             .param("CONTENT_LENGTH", "")
@@ -120,7 +120,10 @@ impl Request {
 
     /// A parameter's value.
     pub(crate) fn text(&self, name: &str) -> String {
-        let value = self.params.iter().find(|(other, _)| other == name.as_bytes());
+        let value = self
+            .params
+            .iter()
+            .find(|(other, _)| other == name.as_bytes());
         value.map_or(String::new(), |(_, value)| {
             String::from_utf8_lossy(value).into_owned()
         })
@@ -204,7 +207,9 @@ pub(crate) fn multipart(parts: &[Part<'_>], boundary: &str) -> Vec<u8> {
     let mut body = Vec::new();
     for part in parts {
         let name = part.name;
-        body.extend(format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"").bytes());
+        body.extend(
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"").bytes(),
+        );
         if let Some((file, kind)) = part.file {
             body.extend(format!("; filename=\"{file}\"\r\nContent-Type: {kind}").bytes());
         }

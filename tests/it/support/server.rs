@@ -125,7 +125,10 @@ impl Setup {
 
     /// Writes the configuration.
     pub(crate) fn configuration(&self) -> PathBuf {
-        let listen = self.listen.clone().unwrap_or_else(|| self.address.to_string());
+        let listen = self
+            .listen
+            .clone()
+            .unwrap_or_else(|| self.address.to_string());
         let text = format!(
             "[global]\n\
              error_log = {{dir}}/log\n\
@@ -168,7 +171,11 @@ impl Setup {
             .arg(self.configuration())
             .args(args)
             .args(self.args.iter().map(|arg| self.fill(arg)))
-            .envs(self.env.iter().map(|(name, value)| (name, self.fill(value))))
+            .envs(
+                self.env
+                    .iter()
+                    .map(|(name, value)| (name, self.fill(value))),
+            )
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output);
@@ -233,9 +240,16 @@ impl Server {
         while !self.log().contains("ready to handle connections") {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 self.child = None;
-                panic!("the server ended ({status}) instead of becoming ready: {}", self.said());
+                panic!(
+                    "the server ended ({status}) instead of becoming ready: {}",
+                    self.said()
+                );
             }
-            assert!(start.elapsed() < PATIENCE, "the server is not ready: {}", self.said());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the server is not ready: {}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -283,7 +297,9 @@ impl Server {
         let start = Instant::now();
         loop {
             let log = self.log();
-            let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
+            let line = log
+                .lines()
+                .find(|line| words.iter().all(|word| line.contains(word)));
             if let Some(line) = line {
                 return line.to_owned();
             }
@@ -361,7 +377,10 @@ impl Server {
         let status = self.wait(limit);
         let start = Instant::now();
         loop {
-            let left: Vec<&Process> = processes.iter().filter(|process| process.is_alive()).collect();
+            let left: Vec<&Process> = processes
+                .iter()
+                .filter(|process| process.is_alive())
+                .collect();
             if left.is_empty() {
                 break;
             }
@@ -373,7 +392,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
         if let Address::Unix(path) = &self.address {
-            assert!(!path.exists(), "the socket {} is left behind", path.display());
+            assert!(
+                !path.exists(),
+                "the socket {} is left behind",
+                path.display()
+            );
         }
         status
     }
@@ -405,7 +428,10 @@ impl Drop for Server {
 
 /// A directory that PHP, running as another account, may enter.
 pub(crate) fn directory() -> TempDir {
-    let dir = tempfile::Builder::new().prefix("howdah-").tempdir().unwrap();
+    let dir = tempfile::Builder::new()
+        .prefix("howdah-")
+        .tempdir()
+        .unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     dir
 }
@@ -447,7 +473,9 @@ pub(crate) fn spawn(mut command: Command) -> Child {
         let _ = give.send(command.spawn());
     });
     SPAWNER.send(job).unwrap();
-    take.recv().unwrap().unwrap_or_else(|error| panic!("cannot start a program: {error}"))
+    take.recv()
+        .unwrap()
+        .unwrap_or_else(|error| panic!("cannot start a program: {error}"))
 }
 
 /// A port that nobody listens on. Not from the range that the system gives to outgoing connections.
@@ -456,6 +484,8 @@ pub(crate) fn free_port() -> u16 {
         LazyLock::new(|| AtomicU16::new(20_000 + (std::process::id() % 500) as u16 * 20));
     eventually("a free port", || {
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|_| port)
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .ok()
+            .map(|_| port)
     })
 }

@@ -49,12 +49,14 @@ final class Controller
         return $response;
     }
 
-    public function download(): Response
+    public function download(Request $request): Response
     {
         // Without the type, Symfony would want one more component to guess it.
         $headers = ['Content-Type' => 'application/octet-stream'];
         $response = new BinaryFileResponse(dirname(__DIR__) . '/download.bin', Response::HTTP_OK, $headers);
-        return $response->setContentDisposition(ResponseHeaderBag::DISPOSITION_ATTACHMENT, 'naïve.bin', 'naive.bin');
+        $response->setContentDisposition(ResponseHeaderBag::DISPOSITION_ATTACHMENT, 'naïve.bin', 'naive.bin');
+        $response->isNotModified($request);
+        return $response;
     }
 
     public function visits(Request $request): Response
