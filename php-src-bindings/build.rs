@@ -16,13 +16,14 @@ const SUPPORTED: (u32, u32) = (80200, 80600);
 /// `cfg(php_8_3)` and its kin: set for this version of PHP and for every later one.
 const VERSION_CFGS: [(u32, &str); 3] = [(80300, "php_8_3"), (80400, "php_8_4"), (80500, "php_8_5")];
 
-const SHIM: [&str; 7] = [
+const SHIM: [&str; 8] = [
     "engine",
     "environment",
     "ini",
     "interrupt",
     "locale",
     "module",
+    "opcache",
     "request",
 ];
 

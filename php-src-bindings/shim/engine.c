@@ -94,6 +94,9 @@ bool howdah_engine_start(const howdah_engine_config *config)
 		return false;
 	}
 	pool_ini_activate(config);
+	if (!opcache_engine_start()) {
+		return false;
+	}
 	locale_engine_start();
 	return true;
 }
@@ -104,6 +107,7 @@ howdah_settings howdah_engine_settings(void)
 		.fix_pathinfo = HG(fix_pathinfo),
 		.discard_path = HG(discard_path),
 		.doc_root = PG(doc_root) && *PG(doc_root) ? PG(doc_root) : NULL,
+		.opcache_restricted = opcache_restricted(),
 		.ini_file = php_ini_opened_path,
 		.ini_scanned = php_ini_scanned_files,
 	};

@@ -55,6 +55,9 @@ typedef struct howdah_settings {
 	bool discard_path;
 	/* `doc_root`, or null. Lives until howdah_engine_stop. */
 	const char *doc_root;
+	/* opcache is on, and this PHP is thread-safe and older than 8.4: opcache's restarts and its JIT are kept
+	 * off, as threads do not survive them. */
+	bool opcache_restricted;
 	/* php.ini and the list of scanned files, or null. Live until howdah_engine_stop. */
 	const char *ini_file;
 	const char *ini_scanned;

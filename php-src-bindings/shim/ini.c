@@ -28,7 +28,8 @@ static bool is_startup_setting(const char *name)
  * that came later would be missing. The result lives as long as the process. */
 char *pool_ini_entries(const howdah_engine_config *config)
 {
-	size_t size = 1;
+	const char *last = opcache_ini_entries();
+	size_t size = strlen(last) + 1;
 	char *entries, *end;
 
 	starting = config;
@@ -53,6 +54,7 @@ char *pool_ini_entries(const howdah_engine_config *config)
 			end += sprintf(end, "extension=\"%s\"\n", setting->value);
 		}
 	}
+	strcpy(end, last);
 	return entries;
 }
 
@@ -93,6 +95,21 @@ static bool set_for_good(const char *name, const char *value, bool admin)
 		change(shared, zend_string_init(value, strlen(value), 1), admin);
 	}
 	return true;
+}
+
+/* From now on the setting has this handler, which is called at once. */
+bool replace_ini_handler(const char *name, ZEND_INI_MH((*handler)))
+{
+	zend_ini_entry *entry = entry_of(EG(ini_directives), name);
+	zend_ini_entry *shared = entry_of(all_settings, name);
+
+	if (!entry || !shared) {
+		return false;
+	}
+	entry->on_modify = handler;
+	shared->on_modify = handler;
+	return handler(entry, entry->value, entry->mh_arg1, entry->mh_arg2, entry->mh_arg3,
+		PHP_INI_STAGE_STARTUP) == SUCCESS;
 }
 
 /* Adds the pool's list to that of php.ini: a pool may forbid more, not less. */

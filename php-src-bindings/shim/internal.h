@@ -67,6 +67,7 @@ const howdah_variable *request_variable(const howdah_request *request, const cha
 char *pool_ini_entries(const howdah_engine_config *config);
 void pool_ini_startup(void);
 void pool_ini_activate(const howdah_engine_config *config);
+bool replace_ini_handler(const char *name, ZEND_INI_MH((*handler)));
 void user_ini_globals_init(zend_howdah_globals *globals);
 void user_ini_globals_destroy(zend_howdah_globals *globals);
 void user_ini_activate(const howdah_request *request);
@@ -99,6 +100,17 @@ static inline void environment_request_shutdown(void) {}
 static inline void locale_engine_start(void) {}
 static inline void locale_interpreter_start(void) {}
 static inline void locale_interpreter_stop(void) {}
+#endif
+
+/* opcache.c: what threads do not survive, before PHP 8.4. */
+#if defined(ZTS) && PHP_VERSION_ID < 80400
+const char *opcache_ini_entries(void);
+bool opcache_engine_start(void);
+bool opcache_restricted(void);
+#else
+static inline const char *opcache_ini_entries(void) { return ""; }
+static inline bool opcache_engine_start(void) { return true; }
+static inline bool opcache_restricted(void) { return false; }
 #endif
 
 /* request.c */

@@ -124,7 +124,7 @@ static void flush(void *server_context)
 
 static bool header_is(const sapi_header_struct *header, const char *name, size_t length)
 {
-	return header->header_len > length && strncasecmp(header->header, name, length) == 0;
+	return header->header_len >= length && strncasecmp(header->header, name, length) == 0;
 }
 #define STATUS_HEADER(header) header_is(header, ZEND_STRL("Status:"))
 

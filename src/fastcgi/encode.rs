@@ -12,7 +12,7 @@ pub fn stdout(out: &mut Vec<u8>, id: u16, content: &[u8]) {
 
 /// The end of the answer.
 pub fn stdout_end(out: &mut Vec<u8>, id: u16) {
-    record(out, kind::STDOUT, id, &[]);
+    end_of_stream(out, kind::STDOUT, id);
 }
 
 /// A piece of what went wrong, in as many records as it takes. Nothing for an empty one, which would end the stream.
@@ -22,7 +22,7 @@ pub fn stderr(out: &mut Vec<u8>, id: u16, content: &[u8]) {
 
 /// The end of what went wrong; only needed if something did.
 pub fn stderr_end(out: &mut Vec<u8>, id: u16) {
-    record(out, kind::STDERR, id, &[]);
+    end_of_stream(out, kind::STDERR, id);
 }
 
 /// A request is over. `app_status` is what its program would have exited with.
@@ -48,6 +48,17 @@ pub(super) fn stream(out: &mut Vec<u8>, kind: u8, id: u16, content: &[u8]) {
     for piece in content.chunks(MAX_CONTENT) {
         record(out, kind, id, piece);
     }
+}
+
+/// An empty record. It is padded although it need not be: nginx (1.22) takes an unpadded one before the end of an answer that
+/// is shorter than its `Content-Length` for a fault of its own, and leaves its visitor waiting.
+fn end_of_stream(out: &mut Vec<u8>, kind: u8, id: u16) {
+    let header = Header {
+        padding: Header::LEN as u8,
+        ..Header::new(kind, id, 0)
+    };
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(&[0; Header::LEN]);
 }
 
 /// One record. `content` is at most [`MAX_CONTENT`] long.
@@ -89,8 +100,14 @@ mod tests {
 
     #[test]
     fn an_empty_record_ends_the_stream() {
-        assert_eq!(written(|out| stdout_end(out, 1)), b"\x01\x06\0\x01\0\0\0\0");
-        assert_eq!(written(|out| stderr_end(out, 1)), b"\x01\x07\0\x01\0\0\0\0");
+        assert_eq!(
+            written(|out| stdout_end(out, 1)),
+            b"\x01\x06\0\x01\0\0\x08\0\0\0\0\0\0\0\0\0"
+        );
+        assert_eq!(
+            written(|out| stderr_end(out, 1)),
+            b"\x01\x07\0\x01\0\0\x08\0\0\0\0\0\0\0\0\0"
+        );
     }
 
     #[test]

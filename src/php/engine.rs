@@ -52,6 +52,9 @@ pub struct Settings {
     pub discard_path: bool,
     /// `doc_root`
     pub doc_root: Option<Vec<u8>>,
+    /// opcache is on, but this PHP is thread-safe and older than 8.4: opcache's restarts (`opcache_reset()`, full memory)
+    /// and its JIT are kept off, as threads do not survive them.
+    pub opcache_restricted: bool,
     /// The php.ini that was read.
     pub ini_file: Option<PathBuf>,
     /// The other INI files that were read, as PHP lists them.
@@ -182,6 +185,7 @@ fn start(config: &EngineConfig) -> Result<Engine, EngineError> {
             fix_pathinfo: settings.fix_pathinfo,
             discard_path: settings.discard_path,
             doc_root: bytes(settings.doc_root),
+            opcache_restricted: settings.opcache_restricted,
             ini_file: bytes(settings.ini_file)
                 .map(|path| String::from_utf8_lossy(&path).into_owned().into()),
             ini_scanned: bytes(settings.ini_scanned)

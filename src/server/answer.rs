@@ -11,11 +11,13 @@ use tokio::sync::Notify;
 use super::spill::Spill;
 use crate::fastcgi::{Header, MAX_CONTENT, ProtocolStatus, encode, kind};
 
-/// How many bytes wait in memory for the client. 500 clients that do not read take 32 MiB.
-const IN_MEMORY: usize = 64 << 10;
+/// How many bytes wait in memory for the client: with as many in the connection, and what a `Vec` rounds up, 500 clients
+/// that do not read take less than 64 MiB.
+const IN_MEMORY: usize = 32 << 10;
 
-/// How long an interpreter waits for a client that does not read before the answer goes to a file.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long an interpreter waits for a client that does not read before the answer goes to a file. Who reads at all makes room
+/// sooner, even if the machine is busy; and a hundred slow clients in a row cost a second.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// How large such a file may become, in bytes: nginx's default for the same purpose. An interpreter with more to say waits
 /// for the client after all.
@@ -145,6 +147,9 @@ impl Answer {
         encode::stdout_end(&mut state.records, self.id);
         encode::end_request(&mut state.records, self.id, 0, status);
         state.ended = true;
+        if state.spill.is_some() && state.spill(self.id).is_ok() {
+            state.records = Vec::new();
+        }
         self.announce();
         true
     }

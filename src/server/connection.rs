@@ -25,7 +25,7 @@ use crate::fastcgi::{self, Event, Limits, Params, ProtocolStatus, Role, encode};
 pub(super) const READ_AT_ONCE: usize = 64 << 10;
 
 /// How much is taken from answers before some of it has been sent, in bytes.
-const SEND_AT_ONCE: usize = 64 << 10;
+const SEND_AT_ONCE: usize = 32 << 10;
 
 /// Nothing more is read while parameters of requests that wait for an interpreter take more than this, in bytes.
 const PARAMS_IN_WAITING: usize = 4 << 20;
@@ -61,6 +61,8 @@ pub(super) struct Connection {
     gone: bool,
     /// The next request has waited for too long already.
     is_late: bool,
+    /// The request that ended last had not sent all of its body.
+    owed_input: bool,
     /// Since when the parameters of a request are incomplete, or nothing at all has come.
     header_since: Option<Instant>,
     /// Since when there is nothing to do.
@@ -128,6 +130,7 @@ impl Connection {
             closing: false,
             gone: false,
             is_late,
+            owed_input: false,
             header_since: Some(now),
             idle_since: now,
             quit_at: None,
@@ -189,7 +192,7 @@ impl Connection {
             }
         }
         self.give_up();
-        if self.machine.is_between_records() && !has_input(socket.get_ref()) {
+        if !self.owed_input && self.machine.is_between_records() && !has_input(socket.get_ref()) {
             return;
         }
         linger(socket).await;
@@ -464,6 +467,8 @@ impl Connection {
     }
 
     fn finished(&mut self, stream: &Stream) {
+        // The answer may be there before the record that ends STDIN: who sends it should not find the door shut.
+        self.owed_input = self.machine.awaits_stdin(stream.id);
         self.machine.finish(stream.id);
         self.idle_since = Instant::now();
     }
@@ -501,9 +506,8 @@ impl Connection {
 
     /// A sibling should read what comes next, as no interpreter is free here.
     fn should_hand_on(&self) -> bool {
-        self.shared.give.is_some()
+        !self.shared.ground.is_alone
             && !self.is_late
-            && self.shared.ground.pool.pm.max_children.get() > 1
             && self.is_idle()
             && self.sent == self.out.len()
             && !self.shared.ground.dispatch.is_free()
@@ -519,10 +523,7 @@ impl Connection {
     }
 
     fn hand_on(&mut self, socket: OwnedFd) {
-        let Some(give) = &self.shared.give else {
-            return;
-        };
-        if let Err(error) = siblings::give(give, &socket) {
+        if let Err(error) = siblings::give(&self.shared.give, &socket) {
             self.log(
                 Level::Warning,
                 &format!("a connection was closed, as it could not be handed on: {error}"),

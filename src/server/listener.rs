@@ -33,7 +33,7 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
 /// All that the I/O thread does, but for the connections themselves.
 pub(super) struct Listener {
     socket: Rc<AsyncFd<OwnedFd>>,
-    arrivals: Option<Arrivals>,
+    arrivals: Arrivals,
     shared: Rc<Shared>,
     phase: watch::Receiver<Phase>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Listener {
 pub(super) struct Shared {
     pub(super) ground: Rc<Ground>,
     /// Where connections can be handed on.
-    pub(super) give: Option<OwnedFd>,
+    pub(super) give: OwnedFd,
     /// Read into before it is known what comes; nothing stays in it.
     pub(super) buffer: std::cell::RefCell<Vec<u8>>,
     live: Cell<usize>,
@@ -71,16 +71,13 @@ impl Drop for Alive {
 impl Listener {
     pub(super) fn new(
         socket: OwnedFd,
-        siblings: Option<Siblings>,
+        siblings: Siblings,
         ground: Rc<Ground>,
         phase: watch::Receiver<Phase>,
     ) -> io::Result<Self> {
         // Several processes wait for one socket, and one of them gets what came.
         fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let (give, arrivals) = match siblings.map(Siblings::split).transpose()? {
-            Some((give, arrivals)) => (Some(give), Some(arrivals)),
-            None => (None, None),
-        };
+        let (give, arrivals) = siblings.split()?;
         Ok(Self {
             socket: Rc::new(sys::watch(socket, Interest::READABLE)?),
             arrivals,
@@ -105,14 +102,8 @@ impl Listener {
         } = self;
         let mut quit = signal(SignalKind::quit())?;
         let doors = [
-            Some(spawn_local(accept(
-                socket,
-                Rc::clone(&shared),
-                phase.clone(),
-            ))),
-            arrivals.map(|arrivals| {
-                spawn_local(take_over(arrivals, Rc::clone(&shared), phase.clone()))
-            }),
+            spawn_local(accept(socket, Rc::clone(&shared), phase.clone())),
+            spawn_local(take_over(arrivals, Rc::clone(&shared), phase.clone())),
         ];
         loop {
             tokio::select! {
@@ -124,7 +115,7 @@ impl Listener {
                 }
             }
         }
-        for door in doors.iter().flatten() {
+        for door in &doors {
             door.abort();
         }
         while shared.live.get() > 0 {
@@ -141,13 +132,13 @@ impl Listener {
 async fn accept(socket: Rc<AsyncFd<OwnedFd>>, shared: Rc<Shared>, phase: watch::Receiver<Phase>) {
     let dispatch = &shared.ground.dispatch;
     loop {
-        if shared.give.is_some() && !dispatch.is_free() {
+        if !shared.ground.is_alone && !dispatch.is_free() {
             sleep(AFTER_YOU).await;
         }
         let Ok(mut ready) = socket.readable().await else {
             return;
         };
-        if shared.give.is_some() && !dispatch.is_free() {
+        if !shared.ground.is_alone && !dispatch.is_free() {
             sleep(AFTER_YOU).await;
         }
         match accept4(

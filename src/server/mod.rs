@@ -62,9 +62,11 @@ pub struct Process {
     pub first_slot: u32,
     /// How many interpreters there are; one on an ordinary PHP.
     pub interpreters: u32,
+    /// How many processes the pool has, this one counted.
+    pub processes: u32,
     /// Where connections are handed to the pool's other processes, and where theirs arrive. Every process of the pool has
     /// the same two.
-    pub siblings: Option<(OwnedFd, OwnedFd)>,
+    pub siblings: (OwnedFd, OwnedFd),
 }
 
 /// Whether the process goes on serving.
@@ -88,11 +90,11 @@ pub fn run(engine: &'static Engine, process: Process) -> io::Result<()> {
     let dispatch = Arc::new(Dispatch::new(process.pool.pm.max_queue));
     let (phase, watch_phase) = watch::channel(Phase::Serving);
     let pool = Arc::new(process.pool);
-    let mut private = vec![process.listener.as_raw_fd()];
-    if let Some((give, take)) = &process.siblings {
-        private.extend([give.as_raw_fd(), take.as_raw_fd()]);
-    }
-    engine.close_in_children(&private);
+    engine.close_in_children(&[
+        process.listener.as_raw_fd(),
+        process.siblings.0.as_raw_fd(),
+        process.siblings.1.as_raw_fd(),
+    ]);
     let crew = Crew {
         engine,
         pool: Arc::clone(&pool),
@@ -108,8 +110,10 @@ pub fn run(engine: &'static Engine, process: Process) -> io::Result<()> {
         log: process.log,
         dispatch,
         phase,
+        is_alone: process.processes < 2,
     };
-    let (listener, siblings) = (process.listener, process.siblings);
+    let (give, take) = process.siblings;
+    let (listener, siblings) = (process.listener, Siblings::new(give, take));
     let io_thread = thread::Builder::new()
         .name("howdah-io".to_owned())
         .spawn(move || {
@@ -154,19 +158,20 @@ struct Ground {
     log: Log,
     dispatch: Arc<Dispatch>,
     phase: watch::Sender<Phase>,
+    /// There is nobody to hand connections to while this process serves.
+    is_alone: bool,
 }
 
 fn io_thread(
     ground: Ground,
     phase: watch::Receiver<Phase>,
     listener: OwnedFd,
-    siblings: Option<(OwnedFd, OwnedFd)>,
+    siblings: Siblings,
 ) -> io::Result<()> {
     sys::leave_signals_to_php()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let siblings = siblings.map(|(give, take)| Siblings::new(give, take));
     LocalSet::new().block_on(&runtime, async move {
         let listener = Listener::new(listener, siblings, Rc::new(ground), phase)?;
         listener.serve().await

@@ -22,7 +22,7 @@ use super::signals::{self, Signals};
 use super::{exit, sys};
 use crate::config::{Level, Pool};
 use crate::observe::{Log, Scoreboard};
-use crate::php::{Engine, EngineConfig, is_zts};
+use crate::php::{self, Engine, EngineConfig, is_zts};
 use crate::server::{self, Process};
 
 const SIGNALS: [Signal; 4] = [
@@ -74,6 +74,13 @@ pub(super) fn run(handover: RawFd) -> u8 {
         Ok(engine) => engine,
         Err(error) => return fail("start PHP", &error, exit::CONFIG),
     };
+    if engine.settings().opcache_restricted {
+        log.warning(format_args!(
+            "[pool {pool}] this thread-safe PHP {} is older than 8.4: opcache cannot restart safely under threads, so restarts \
+             (opcache_reset(), full memory) and the JIT are switched off; use 8.4 or newer",
+            php::version()
+        ));
+    }
     if let Some(directory) = &handover.pool.chdir
         && let Err(error) = std::env::set_current_dir(directory)
     {
@@ -81,7 +88,7 @@ pub(super) fn run(handover: RawFd) -> u8 {
         return fail(&doing, &error, exit::CONFIG);
     }
     // What only root may ask for.
-    let siblings = match siblings(processes(handover.interpreters)) {
+    let siblings = match siblings() {
         Ok(siblings) => siblings,
         Err(error) => return fail("make a pair of sockets", &error, exit::SOFTWARE),
     };
@@ -183,11 +190,8 @@ fn places(interpreters: u32) -> Vec<Place> {
         .collect()
 }
 
-/// What the pool's processes pass connections through; none if there is one process.
-fn siblings(processes: u32) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
-    if processes < 2 {
-        return Ok(None);
-    }
+/// What the pool's processes pass connections through. A single process has a successor, at least.
+fn siblings() -> io::Result<(OwnedFd, OwnedFd)> {
     let (send, receive) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -197,7 +201,7 @@ fn siblings(processes: u32) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
     if setsockopt(&send, sockopt::SndBufForce, &SIBLINGS).is_err() {
         let _ = setsockopt(&send, sockopt::SndBuf, &SIBLINGS);
     }
-    Ok(Some((send, receive)))
+    Ok((send, receive))
 }
 
 /// A leader at work.
@@ -220,7 +224,7 @@ struct Common {
     listener: OwnedFd,
     log: Log,
     scoreboard: Scoreboard,
-    siblings: Option<(OwnedFd, OwnedFd)>,
+    siblings: (OwnedFd, OwnedFd),
 }
 
 /// A process's place.
@@ -276,6 +280,8 @@ struct PoolProcess {
     signals: Signals,
     leader: Pid,
     slots: Range<u32>,
+    /// How many processes the leader has.
+    processes: u32,
     /// Where standard output and standard error go; `None`: nowhere.
     standard: Option<(OwnedFd, OwnedFd)>,
 }
@@ -368,6 +374,7 @@ impl Leader {
     /// All that is the leader's goes.
     fn become_process(self, fresh: Fresh) -> PoolProcess {
         PoolProcess {
+            processes: u32::try_from(self.places.len()).unwrap_or(u32::MAX),
             common: self.common,
             signals: self.signals,
             leader: fresh.leader,
@@ -542,6 +549,7 @@ impl PoolProcess {
             scoreboard,
             first_slot: self.slots.start,
             interpreters: self.slots.end.saturating_sub(self.slots.start),
+            processes: self.processes,
             siblings,
         };
         let result = server::run(engine, process);
@@ -592,9 +600,8 @@ mod tests {
     }
 
     #[test]
-    fn a_single_process_has_no_siblings() {
-        assert!(siblings(1).unwrap().is_none());
-        let (send, receive) = siblings(2).unwrap().unwrap();
+    fn nobody_waits_at_the_pair_of_siblings() {
+        let (send, receive) = siblings().unwrap();
         nix::unistd::write(&send, b"x").unwrap();
         let mut buffer = [0; 8];
         assert_eq!(nix::unistd::read(&receive, &mut buffer), Ok(1));

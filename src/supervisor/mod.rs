@@ -1,8 +1,10 @@
 //! Processes: who starts them, who they are, how they end.
 //!
-//!     howdah (supervisor)      configuration, sockets, signals, pid file, log; never starts PHP
-//!       └─ pool's leader       another run of the same program: starts PHP, gives up its privileges, forks
-//!            └─ pool process   serves, see `crate::server`
+//! ```text
+//! howdah (supervisor)      configuration, sockets, signals, pid file, log; never starts PHP
+//!   └─ pool's leader       another run of the same program: starts PHP, gives up its privileges, forks
+//!        └─ pool process   serves, see `crate::server`
+//! ```
 //!
 //! A leader has one thread, and so has the supervisor, so that both may fork. Whoever dies takes those below with it: the
 //! kernel tells children of their parent's death (`PR_SET_PDEATHSIG`).

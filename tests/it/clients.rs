@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,9 +14,10 @@ use fastcgi_client::io::{AsyncRead, AsyncWrite, Cursor, empty};
 use fastcgi_client::response::Content;
 use fastcgi_client::{Client, Params, Request, StreamExt as _};
 
+use crate::process::again;
 use crate::support::front::{Front, Kind, Relay};
 use crate::support::server::{directory, spawn};
-use crate::support::{Address, PATIENCE, Server, Setup};
+use crate::support::{Address, PATIENCE, Server, Setup, eventually};
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     Setup::new()
@@ -39,7 +40,10 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
 
 /// What body.php says of this body.
 fn summary(body: &[u8]) -> String {
-    let sum: u64 = (0_u64..).zip(body).map(|(at, &byte)| at % 97 * u64::from(byte)).sum();
+    let sum: u64 = (0_u64..)
+        .zip(body)
+        .map(|(at, &byte)| at % 97 * u64::from(byte))
+        .sum();
     format!("{} {sum}", body.len())
 }
 
@@ -68,13 +72,21 @@ impl Blocking {
 }
 
 impl AsyncRead for Blocking {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
         Poll::Ready(self.get_mut().0.read(buffer))
     }
 }
 
 impl AsyncWrite for Blocking {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Poll::Ready(self.get_mut().0.write(bytes))
     }
 
@@ -88,7 +100,9 @@ impl AsyncWrite for Blocking {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(future)
 }
 
@@ -143,11 +157,16 @@ fn fastcgi_client_sends_a_body() {
 #[test]
 fn fastcgi_client_sees_what_went_to_stderr() {
     let client = Client::new(Blocking::connect());
-    let response = block_on(client.execute_once(Request::new(params("GET", "/warn.php", 0), empty()))).unwrap();
+    let response =
+        block_on(client.execute_once(Request::new(params("GET", "/warn.php", 0), empty())))
+            .unwrap();
     assert_eq!(content(&response.stdout.unwrap()), "said aloud");
     let stderr = response.stderr.unwrap_or_default();
     let stderr = String::from_utf8_lossy(&stderr);
-    assert!(stderr.contains("said aside"), "expected the message, came {stderr:?}");
+    assert!(
+        stderr.contains("said aside"),
+        "expected the message, came {stderr:?}"
+    );
 }
 
 #[test]
@@ -158,7 +177,10 @@ fn fastcgi_client_keeps_its_connection() {
             let params = params("GET", &format!("/hello.php?name={number}"), 0);
             let response = client.execute(Request::new(params, empty())).await;
             let response = response.unwrap_or_else(|error| panic!("request {number}: {error}"));
-            assert_eq!(content(&response.stdout.unwrap()), format!("hello {number}"));
+            assert_eq!(
+                content(&response.stdout.unwrap()),
+                format!("hello {number}")
+            );
         }
     });
 }
@@ -178,7 +200,11 @@ fn fastcgi_client_streams_an_answer() {
         }
         stdout
     });
-    assert!(content(&stdout).as_bytes() == long(), "{} bytes are not the right ones", stdout.len());
+    assert!(
+        content(&stdout).as_bytes() == long(),
+        "{} bytes are not the right ones",
+        stdout.len()
+    );
 }
 
 // --- cgi-fcgi ----------------------------------------------------------------------------------
@@ -200,7 +226,10 @@ fn cgi_fcgi(method: &str, uri: &str, variables: &[(&str, &str)], body: &[u8]) ->
         .env("REQUEST_URI", uri)
         .env("QUERY_STRING", query)
         .env("SCRIPT_NAME", path)
-        .env("SCRIPT_FILENAME", format!("{}{path}", SERVER.root().display()))
+        .env(
+            "SCRIPT_FILENAME",
+            format!("{}{path}", SERVER.root().display()),
+        )
         .env("DOCUMENT_ROOT", SERVER.root())
         .env("CONTENT_LENGTH", body.len().to_string())
         .env("CONTENT_TYPE", "application/octet-stream")
@@ -215,12 +244,18 @@ fn cgi_fcgi(method: &str, uri: &str, variables: &[(&str, &str)], body: &[u8]) ->
             Some(status) => break status,
             None if start.elapsed() > PATIENCE => {
                 let _ = child.kill();
-                panic!("cgi-fcgi does not end; it printed {:?}", fs::read_to_string(&output));
+                panic!(
+                    "cgi-fcgi does not end; it printed {:?}",
+                    fs::read_to_string(&output)
+                );
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     };
-    let (output, errors) = (fs::read(&output).unwrap(), fs::read_to_string(&errors).unwrap());
+    let (output, errors) = (
+        fs::read(&output).unwrap(),
+        fs::read_to_string(&errors).unwrap(),
+    );
     assert!(
         status.success(),
         "cgi-fcgi ended with {status}: {errors:?} after {:?}",
@@ -247,7 +282,11 @@ fn cgi_fcgi_sends_a_body() {
 #[test]
 fn cgi_fcgi_gets_a_long_answer() {
     let output = cgi_fcgi("GET", "/long.php", &[], b"");
-    assert!(content(&output).as_bytes() == long(), "{} bytes are not the right ones", output.len());
+    assert!(
+        content(&output).as_bytes() == long(),
+        "{} bytes are not the right ones",
+        output.len()
+    );
 }
 
 /// It sends parameters in records of 8 KiB, whatever they hold.
@@ -284,7 +323,11 @@ fn nginx_asks_again_on_connections_that_it_keeps() {
                 for request in 0..REQUESTS {
                     let name = format!("{number}-{request}");
                     let page = browser.get(&format!("/hello.php?name={name}"));
-                    assert_eq!((page.status, page.text()), (200, format!("hello {name}")), "{page:?}");
+                    assert_eq!(
+                        (page.status, page.text()),
+                        (200, format!("hello {name}")),
+                        "{page:?}"
+                    );
                 }
             });
         }
@@ -296,7 +339,9 @@ fn nginx_asks_again_on_connections_that_it_keeps() {
         BROWSERS * REQUESTS
     );
     // All that are idle now cost nothing.
-    let mut clients: Vec<_> = (0..2).map(|_| server.get("/hello.php?name=direct").start()).collect();
+    let mut clients: Vec<_> = (0..2)
+        .map(|_| server.get("/hello.php?name=direct").start())
+        .collect();
     for client in &mut clients {
         client
             .response_within(1, Duration::from_secs(1))
@@ -314,9 +359,18 @@ fn nginx_sends_and_gets_bodies_of_any_size() {
     let mut browser = front.browser();
     for length in [0, 1, 1000, 16_384, 65_535, 65_536, 300_000, 5_000_000] {
         let body: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-        let page = browser.send("PUT", "/echo.php", &[("Content-Type", "application/octet-stream")], &body);
+        let page = browser.send(
+            "PUT",
+            "/echo.php",
+            &[("Content-Type", "application/octet-stream")],
+            &body,
+        );
         assert_eq!(page.status, 200, "{page:?}");
-        assert!(page.body == body, "sent {length} bytes, got {} others", page.body.len());
+        assert!(
+            page.body == body,
+            "sent {length} bytes, got {} others",
+            page.body.len()
+        );
     }
 }
 
@@ -328,23 +382,10 @@ fn nginx_reaches_a_server_that_was_started_again() {
     browser.get("/hello.php").expect_text("hello");
     server.stop(libc::SIGQUIT, PATIENCE);
     browser.get("/hello.php").expect(502);
-    let mut command = Command::new(crate::support::server::binary());
-    command
-        .arg("-F")
-        .arg("-y")
-        .arg(server.dir().join("config"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut again = spawn(command);
-    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        crate::support::eventually("an answer of the new server", || {
-            let page = browser.get("/hello.php");
-            (page.status == 200).then_some(page)
-        })
-        .expect_text("hello");
-    }));
-    crate::support::processes::kill(again.id().cast_signed(), libc::SIGTERM);
-    let _ = again.wait();
-    answer.unwrap();
+    let _again = again(&server);
+    eventually("an answer of the new server", || {
+        let page = browser.get("/hello.php");
+        (page.status == 200).then_some(page)
+    })
+    .expect_text("hello");
 }

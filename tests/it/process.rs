@@ -108,7 +108,7 @@ fn siblings(server: &Server, parent: i32) -> Vec<Process> {
 }
 
 /// A server without the harness's care, ended when this is dropped.
-struct Loose(i32);
+pub(crate) struct Loose(i32);
 
 impl Drop for Loose {
     fn drop(&mut self) {
@@ -847,7 +847,7 @@ fn nothing_outlives_a_supervisor_that_is_killed() {
 }
 
 /// Starts another server with the same configuration.
-fn again(server: &Server) -> (Loose, Child) {
+pub(crate) fn again(server: &Server) -> (Loose, Child) {
     let mut command = Command::new(binary());
     command
         .arg("-F")

@@ -209,7 +209,6 @@ mod oracle {
         }"#;
 
     #[test]
-    #[ignore = "needs php on the PATH; run it after a change of the parser"]
     fn lines_mean_what_they_mean_to_php() {
         const WORDS: &[&str] = &[
             "on", "No", "null", "true", "E_ALL", "E_NOTICE", "www-data", "a", "b.c", "5", "-12",
