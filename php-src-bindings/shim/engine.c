@@ -94,9 +94,6 @@ bool howdah_engine_start(const howdah_engine_config *config)
 		return false;
 	}
 	pool_ini_activate(config);
-	if (!opcache_engine_start()) {
-		return false;
-	}
 	locale_engine_start();
 	return true;
 }

@@ -97,21 +97,6 @@ static bool set_for_good(const char *name, const char *value, bool admin)
 	return true;
 }
 
-/* From now on the setting has this handler, which is called at once. */
-bool replace_ini_handler(const char *name, ZEND_INI_MH((*handler)))
-{
-	zend_ini_entry *entry = entry_of(EG(ini_directives), name);
-	zend_ini_entry *shared = entry_of(all_settings, name);
-
-	if (!entry || !shared) {
-		return false;
-	}
-	entry->on_modify = handler;
-	shared->on_modify = handler;
-	return handler(entry, entry->value, entry->mh_arg1, entry->mh_arg2, entry->mh_arg3,
-		PHP_INI_STAGE_STARTUP) == SUCCESS;
-}
-
 /* Adds the pool's list to that of php.ini: a pool may forbid more, not less. */
 static void add_to_list(const char *name, const char *list)
 {

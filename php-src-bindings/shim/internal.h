@@ -67,7 +67,6 @@ const howdah_variable *request_variable(const howdah_request *request, const cha
 char *pool_ini_entries(const howdah_engine_config *config);
 void pool_ini_startup(void);
 void pool_ini_activate(const howdah_engine_config *config);
-bool replace_ini_handler(const char *name, ZEND_INI_MH((*handler)));
 void user_ini_globals_init(zend_howdah_globals *globals);
 void user_ini_globals_destroy(zend_howdah_globals *globals);
 void user_ini_activate(const howdah_request *request);
@@ -105,11 +104,11 @@ static inline void locale_interpreter_stop(void) {}
 /* opcache.c: what threads do not survive, before PHP 8.4. */
 #if defined(ZTS) && PHP_VERSION_ID < 80400
 const char *opcache_ini_entries(void);
-bool opcache_engine_start(void);
+void opcache_startup(void);
 bool opcache_restricted(void);
 #else
 static inline const char *opcache_ini_entries(void) { return ""; }
-static inline bool opcache_engine_start(void) { return true; }
+static inline void opcache_startup(void) {}
 static inline bool opcache_restricted(void) { return false; }
 #endif
 

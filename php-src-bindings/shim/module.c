@@ -112,6 +112,7 @@ static PHP_MINIT_FUNCTION(howdah)
 	pool_ini_startup();
 	environment_startup();
 	interrupt_startup();
+	opcache_startup();
 	return SUCCESS;
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Answer, Left};
@@ -26,6 +27,9 @@ pub(super) const READ_AT_ONCE: usize = 64 << 10;
 
 /// How much is taken from answers before some of it has been sent, in bytes.
 const SEND_AT_ONCE: usize = 32 << 10;
+
+/// How much is sent before other connections have their turn, in bytes.
+const SEND_IN_A_TURN: usize = 256 << 10;
 
 /// Nothing more is read while parameters of requests that wait for an interpreter take more than this, in bytes.
 const PARAMS_IN_WAITING: usize = 4 << 20;
@@ -98,6 +102,16 @@ enum Progress {
     Refused,
 }
 
+/// What came of an attempt to send.
+enum Sent {
+    /// There is nothing left.
+    All,
+    /// As much as is fair to others.
+    Enough,
+    /// The client takes no more for now, or is gone.
+    Blocked,
+}
+
 /// What came of an attempt to read.
 enum Read {
     /// All that was there.
@@ -156,7 +170,10 @@ impl Connection {
                 }
             }
             self.collect();
-            self.send(socket.get_ref());
+            if matches!(self.send(socket.get_ref()), Sent::Enough) {
+                // Others are waiting, too.
+                yield_now().await;
+            }
             if self.gone {
                 self.give_up();
                 return;
@@ -182,7 +199,7 @@ impl Connection {
                 }
                 ready = socket.ready(Interest::WRITABLE), if write => {
                     let Ok(mut ready) = ready else { self.gone = true; continue };
-                    if self.send(socket.get_ref()) {
+                    if matches!(self.send(socket.get_ref()), Sent::Blocked) {
                         ready.clear_ready();
                     }
                 }
@@ -473,23 +490,30 @@ impl Connection {
         self.idle_since = Instant::now();
     }
 
-    /// Sends what it can. True: the client takes no more for now.
-    fn send(&mut self, socket: &OwnedFd) -> bool {
+    /// Sends what it can, within reason.
+    fn send(&mut self, socket: &OwnedFd) -> Sent {
+        let mut left = SEND_IN_A_TURN;
         while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            if left == 0 {
+                return Sent::Enough;
+            }
             match sys::send(socket, rest) {
-                Ok(count) => self.sent += count,
+                Ok(count) => {
+                    self.sent += count;
+                    left = left.saturating_sub(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
                 Err(_) => {
                     self.gone = true;
-                    return true;
+                    return Sent::Blocked;
                 }
             }
             if self.sent == self.out.len() {
                 self.collect();
             }
         }
-        false
+        Sent::All
     }
 
     // --- Time, and the end ---------------------------------------------------------------------

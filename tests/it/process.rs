@@ -661,6 +661,77 @@ fn processes_that_die_again_and_again_are_replaced_each_time() {
     server.expect_alive();
 }
 
+#[test]
+fn a_pool_whose_processes_all_die_at_once_serves_again_within_a_second() {
+    let server = Setup::new().children(4).start();
+    let request = server.run("echo getmypid();");
+    let pid = request.send().text().parse().unwrap();
+    let parent = Process::find(pid).unwrap().parent;
+    for process in siblings(&server, parent) {
+        processes::kill(process.pid, libc::SIGKILL);
+    }
+    let mut client = request.start();
+    let answer = client.response_within(1, SECOND);
+    assert_ne!(answer.text(), pid.to_string());
+    within(AT_ONCE, "all have been replaced", || {
+        let expected = if is_threaded(&server) { 1 } else { 4 };
+        (siblings(&server, parent).len() == expected).then_some(())
+    });
+}
+
+/// Between the supervisor and a pool's processes there is one more, which has no work but to start them.
+#[test]
+fn a_pools_leader_that_is_killed_is_replaced_with_all_that_is_below_it() {
+    let server = Setup::new().children(2).start();
+    let held = Held::start(&server);
+    let leader = Process::find(held.pid).unwrap().parent;
+    if leader == server.pid {
+        return; // A server that has no leaders.
+    }
+    let old = processes::tree(leader);
+    processes::kill(leader, libc::SIGKILL);
+    within(SECOND, "all processes below it are gone", || {
+        old.iter().all(|process| !process.is_alive()).then_some(())
+    });
+    held.expect_cut(AT_ONCE);
+    let mut client = server.run("echo 'alive';").start();
+    client.response_within(1, AT_ONCE).expect_text("alive");
+    server.expect_log(&["[pool www]", &leader.to_string(), "signal 9 (SIGKILL"]);
+}
+
+#[test]
+fn programs_that_scripts_start_inherit_no_sockets() {
+    // They would keep the address in use when the server is gone, and connections open.
+    let server = Setup::new().children(1).start();
+    let mut idle = server.connect();
+    let request = server.run("echo shell_exec('ls -l /proc/self/fd');");
+    idle.request(&request.clone().keep());
+    let said = request.send().text();
+    let (mut descriptors, mut foreign) = (0, Vec::new());
+    for line in said.lines() {
+        let Some((_, target)) = line.split_once(" -> ") else {
+            continue;
+        };
+        descriptors += 1;
+        if ["socket:", "anon_inode:", "/memfd:"]
+            .iter()
+            .any(|kind| target.starts_with(kind))
+        {
+            foreign.push(line);
+        }
+    }
+    assert!(
+        descriptors >= 3,
+        "expected standard input, output and error, came:\n{said}"
+    );
+    assert!(foreign.is_empty(), "inherited:\n{said}");
+    let pipes = said.matches("pipe:").count();
+    assert!(
+        pipes <= 2,
+        "expected standard output and error, came:\n{said}"
+    );
+}
+
 // --- How they end ------------------------------------------------------------------------------
 
 fn expect_stop_at_once(signal: i32) {
@@ -998,6 +1069,68 @@ fn a_server_that_cannot_start_says_why() {
     let path = configuration(dir.path(), "listen = /no/such/directory/socket");
     let output = run(&["-F", "-O", "-y", path.to_str().unwrap()]);
     expect_output(&output, 78, &["/no/such/directory/socket", "[pool www]"]);
+}
+
+#[test]
+fn one_pool_that_cannot_start_keeps_all_from_starting() {
+    let dir = directory();
+    let more = "[second]\nuser = nobody\nlisten = /no/such/directory/socket\npm = static\npm.max_children = 1\n";
+    let path = configuration(dir.path(), more);
+    let output = run(&["-F", "-O", "-y", path.to_str().unwrap()]);
+    expect_output(&output, 78, &["/no/such/directory/socket", "[pool second]"]);
+    assert!(
+        !dir.path().join("socket").exists(),
+        "the first pool's socket is left behind"
+    );
+}
+
+#[test]
+fn files_that_cannot_be_written_are_named() {
+    let dir = directory();
+    for line in [
+        "error_log = /no/such/directory/log",
+        "pid = /no/such/directory/pid",
+    ] {
+        let path = configuration(dir.path(), &format!("[global]\n{line}"));
+        let output = run(&["-F", "-y", path.to_str().unwrap()]);
+        let name = line.rsplit(' ').next().unwrap();
+        expect_output(&output, 78, &[name]);
+        assert!(
+            !dir.path().join("socket").exists(),
+            "with {line:?}: the socket is left behind"
+        );
+    }
+}
+
+#[test]
+fn a_pool_whose_php_cannot_start_is_reported() {
+    let dir = directory();
+    let path = configuration(dir.path(), "");
+    let mut args = vec![
+        "-F",
+        "-O",
+        "-y",
+        path.to_str().unwrap(),
+        "-d",
+        "opcache.enable=1",
+    ];
+    if !text(&run(&["-m"]).stdout).contains("Zend OPcache") {
+        args.extend(["-d", "zend_extension=opcache"]);
+    }
+    args.extend([
+        "-d",
+        "opcache.preload=/no/such/preload.php",
+        "-d",
+        "opcache.preload_user=nobody",
+    ]);
+    let output = run(&args);
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert_ne!(output.status.code(), Some(0), "it said:\n{said}");
+    assert!(said.contains("/no/such/preload.php"), "it said:\n{said}");
+    assert!(
+        !dir.path().join("socket").exists(),
+        "the socket is left behind"
+    );
 }
 
 #[test]
@@ -1349,6 +1482,31 @@ fn a_busy_pool_of_several_lets_nobody_wait_for_ever() {
     }
     held.into_iter().for_each(Held::finish);
     server.expect_alive();
+}
+
+#[test]
+fn a_burst_beyond_the_queue_gets_an_answer_each() {
+    let server = Setup::new()
+        .children(1)
+        .pool("pm.max_queue = 5\nrequest_queue_timeout = 30s")
+        .start();
+    let request = server.run("usleep(10000); echo 'served';");
+    let mut clients: Vec<Client> = (0..200).map(|_| request.start()).collect();
+    let (mut served, mut refused) = (0, 0);
+    for client in &mut clients {
+        let response = client.response(1);
+        if response.status == 200 {
+            response.expect_text("served");
+            served += 1;
+        } else {
+            expect_overloaded(&response);
+            refused += 1;
+        }
+    }
+    assert!(
+        served >= 6 && refused >= 1,
+        "{served} were served and {refused} refused"
+    );
 }
 
 #[test]
