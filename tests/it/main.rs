@@ -14,6 +14,7 @@ mod fastcgi;
 mod isolation;
 mod memory;
 mod multiplex;
+mod opcache;
 mod php;
 mod process;
 mod support;
