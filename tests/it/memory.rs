@@ -13,6 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::support::client::Socket;
 use crate::support::record::{self, record};
+use crate::support::request::Part;
 use crate::support::{Address, Client, PATIENCE, Server, Setup, within};
 
 /// What all of a server's processes together may take more than before.
@@ -457,4 +458,87 @@ fn a_thousand_connections_that_stop_in_the_middle_of_a_request() {
         }
         expect_free(&server);
     });
+}
+
+// --- In the long run ---------------------------------------------------------------------------
+
+/// Serves requests of all kinds, most of which leave something to clean up.
+fn serve_all_kinds(server: &Server, rounds: usize) {
+    let requests = [
+        server.get("/hello.php").keep(),
+        server.get("/kinds/large.php").keep(),
+        server.get("/kinds/session.php").keep(),
+        server.get("/kinds/fatal.php").keep(),
+        server.get("/kinds/memory.php").keep(),
+        server.get("/kinds/late.php").keep(),
+        server.get("/kinds/handlers.php").keep(),
+        server.get("/kinds/no-such-file.php").keep(),
+        server
+            .get("/hello.php")
+            .keep()
+            .param("PHP_VALUE", "precision=5\nuser_agent=agent"),
+        server.get("/hello.php").keep().multipart(&[Part::file(
+            "file",
+            "a.txt",
+            "text/plain",
+            &[b'x'; 10_000],
+        )]),
+        server
+            .get("/kinds/body.php")
+            .keep()
+            .post("text/plain", vec![b'x'; 200_000]),
+        // Each on a connection of its own.
+        server.get("/hello.php"),
+    ];
+    let mut kept = server.connect();
+    for _ in 0..rounds {
+        for request in &requests {
+            match request.flags {
+                0 => request.send(),
+                _ => kept.request(request),
+            };
+        }
+    }
+}
+
+fn expect_no_growth(setup: Setup) {
+    const ALLOWED: u64 = 6 << 20;
+    let _turn = turn();
+    let server = setup
+        .children(2)
+        .file("hello.php", "hello")
+        .file("kinds/large.php", "<?php echo str_repeat('x', 300000);")
+        .file("kinds/session.php", "<?php session_start(); $_SESSION['x'] = 1; session_destroy();")
+        .file("kinds/fatal.php", "<?php class A { public $a; } $a = new A; $a->a = $a; putenv('X=1'); no_such_function();")
+        .file("kinds/memory.php", "<?php ini_set('memory_limit', '4M'); str_repeat('x', 16 << 20);")
+        .file("kinds/late.php", "<?php fastcgi_finish_request(); echo 'late'; exit;")
+        .file(
+            "kinds/handlers.php",
+            "<?php set_error_handler(fn () => true); ob_start(fn ($text) => $text); setlocale(LC_ALL, 'C.UTF-8');
+             stream_filter_register('x', 'Filter'); class Filter extends php_user_filter {}
+             register_shutdown_function(fn () => trigger_error('x')); throw new Exception('x');",
+        )
+        .file("kinds/body.php", "<?php echo strlen(file_get_contents('php://input'));")
+        .start();
+    serve_all_kinds(&server, 60);
+    let before = memory(&server);
+    serve_all_kinds(&server, 240);
+    let after = memory(&server);
+    eprintln!("before {} after {}", before >> 10, after >> 10);
+    let (grown, allowed) = (after.saturating_sub(before) >> 10, ALLOWED >> 10);
+    assert!(
+        grown < allowed,
+        "2880 requests made memory grow by {grown} KB, from {} KB",
+        before >> 10
+    );
+}
+
+#[test]
+fn many_requests_take_no_more_memory_than_some() {
+    expect_no_growth(Setup::new());
+}
+
+#[test]
+fn many_fresh_interpreters_take_no_more_memory_than_some() {
+    expect_no_growth(Setup::new().pool("pm.max_requests = 10"));
 }

@@ -46,7 +46,8 @@ fn start() -> Server {
             "<?php for ($i = 0; $i < 4; $i++) {{
                  $number = ($_GET['n'] + $i) % {SCRIPTS};
                  require __DIR__ . \"/parts/$number.php\";
-                 $names[] = (new \"Part$number\")->name(3);
+                 $class = \"Part$number\";
+                 $names[] = (new $class)->name(3);
              }}
              echo implode(',', $names);"
         ),

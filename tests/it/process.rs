@@ -886,6 +886,30 @@ fn term_after_quit_stops_at_once() {
 }
 
 #[test]
+fn what_a_script_forked_ends_with_the_server() {
+    let mut server = Setup::new().children(1).start();
+    if server
+        .run("echo (int) function_exists('pcntl_fork');")
+        .send()
+        .text()
+        == "0"
+    {
+        return;
+    }
+    server
+        .run("if (pcntl_fork() == 0) { echo 'child'; while (true) sleep(60); } echo 'parent';")
+        .send()
+        .expect_text("parent");
+    let processes = server.tree();
+    assert!(
+        processes.len() >= 3,
+        "expected the forked process among these: {processes:?}"
+    );
+    // Looks for all of them.
+    server.stop(libc::SIGTERM, AT_ONCE);
+}
+
+#[test]
 fn nothing_outlives_a_supervisor_that_is_killed() {
     let mut server = Setup::new().children(2).start();
     let held = Held::start(&server);
