@@ -8,7 +8,8 @@
  * - The memory or the table of scripts is full, and opcache.max_wasted_percentage of the memory is wasted: here
  *   waste is never enough. opcache goes on serving what it holds; what does not fit is compiled for each request.
  *
- * The JIT is switched off: it writes code that other threads run. */
+ * The JIT is switched off: its code, which all threads run, names functions by the copies of them that the
+ * compiling thread has, and those are freed with its interpreter (pm.max_requests). */
 #include "internal.h"
 
 #if defined(ZTS) && PHP_VERSION_ID < 80400

@@ -15,9 +15,8 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Answer, Left};
-use super::body::Body;
-use super::dispatch::{Job, Ticket};
 use super::listener::Shared;
+use super::stream::{Lateness, Stream};
 use super::{Phase, siblings, sys};
 use crate::config::Level;
 use crate::fastcgi::{self, Event, Limits, Params, ProtocolStatus, Role, encode};
@@ -73,33 +72,6 @@ pub(super) struct Connection {
     idle_since: Instant,
     /// When the pool began to quit.
     quit_at: Option<Instant>,
-}
-
-/// A request on this connection, and its answer.
-struct Stream {
-    id: u16,
-    answer: Arc<Answer>,
-    progress: Progress,
-}
-
-enum Progress {
-    /// The body is on its way.
-    Arriving {
-        role: Role,
-        params: Params,
-        body: Body,
-        /// `CONTENT_LENGTH`, if it is a number: more is not kept.
-        expected: Option<u64>,
-        heard: Instant,
-    },
-    /// It waits for an interpreter, or runs.
-    Handed {
-        ticket: Arc<Ticket>,
-        since: Instant,
-        params_bytes: usize,
-    },
-    /// It was answered without PHP.
-    Refused,
 }
 
 /// What came of an attempt to send.
@@ -218,18 +190,7 @@ impl Connection {
     // --- Reading -------------------------------------------------------------------------------
 
     fn wants_input(&self) -> bool {
-        let waiting: usize = self
-            .streams
-            .iter()
-            .map(|stream| match &stream.progress {
-                Progress::Handed {
-                    params_bytes,
-                    ticket,
-                    ..
-                } if !ticket.is_taken() => *params_bytes,
-                _ => 0,
-            })
-            .sum();
+        let waiting: usize = self.streams.iter().map(Stream::waiting_bytes).sum();
         self.reading
             && !self.machine.is_done()
             && self.out.len() - self.sent < SEND_AT_ONCE
@@ -302,23 +263,11 @@ impl Connection {
 
     /// The parameters are complete.
     fn request(&mut self, id: u16, role: Role, params: Params) {
-        let expected = params
-            .get(b"CONTENT_LENGTH")
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .and_then(|text| text.parse().ok());
-        self.streams.push(Stream {
-            id,
-            answer: Arc::new(Answer::new(id, Arc::clone(&self.wake))),
-            progress: Progress::Arriving {
-                role,
-                params,
-                body: Body::default(),
-                expected,
-                heard: Instant::now(),
-            },
-        });
-        // A body of no length has come.
-        if expected == Some(0) {
+        let answer = Arc::new(Answer::new(id, Arc::clone(&self.wake)));
+        let stream = Stream::new(role, params, answer, id);
+        let is_complete = stream.is_complete();
+        self.streams.push(stream);
+        if is_complete {
             self.hand_over(id);
         }
     }
@@ -327,25 +276,9 @@ impl Connection {
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) else {
             return;
         };
-        let Progress::Arriving {
-            body,
-            expected,
-            heard,
-            ..
-        } = &mut stream.progress
-        else {
-            return;
-        };
-        *heard = Instant::now();
-        let left = expected.map_or(u64::MAX, |expected| expected.saturating_sub(body.length()));
-        let keep = data.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        if let Err(error) = body.push(data.get(..keep).unwrap_or_default()) {
-            refuse(
-                stream,
-                "507 Insufficient Storage",
-                "The server has no room for the request's body.\n",
-                ProtocolStatus::RequestComplete,
-            );
+        let kept = stream.push(data);
+        let is_complete = stream.is_complete();
+        if let Err(error) = kept {
             self.log(
                 Level::Error,
                 &format!(
@@ -353,10 +286,8 @@ impl Connection {
                     std::env::temp_dir().display()
                 ),
             );
-            return;
         }
-        // php-fpm reads no further either: some clients never end STDIN.
-        if *expected == Some(body.length()) {
+        if is_complete {
             self.hand_over(id);
         }
     }
@@ -366,41 +297,15 @@ impl Connection {
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) else {
             return;
         };
-        if !matches!(stream.progress, Progress::Arriving { .. }) {
+        if !stream.is_arriving() {
             return;
-        }
-        let ticket = Arc::new(Ticket::default());
-        let handed = Progress::Handed {
-            ticket: Arc::clone(&ticket),
-            since: Instant::now(),
-            params_bytes: 0,
-        };
-        let Progress::Arriving {
-            role, params, body, ..
-        } = std::mem::replace(&mut stream.progress, handed)
-        else {
-            return;
-        };
-        if let Progress::Handed { params_bytes, .. } = &mut stream.progress {
-            *params_bytes = params
-                .iter()
-                .map(|(name, value)| name.len() + value.len())
-                .sum();
         }
         if std::mem::take(&mut self.is_late) {
-            overload(stream);
+            stream.overload();
             self.log_too_late();
             return;
         }
-        let job = Job {
-            role,
-            params,
-            body,
-            answer: Arc::clone(&stream.answer),
-            ticket,
-        };
-        if self.shared.ground.dispatch.submit(job).is_err() {
-            overload(stream);
+        if !stream.hand_over(&self.shared.ground.dispatch) {
             self.log(
                 Level::Warning,
                 "a request was turned away: as many wait as may wait (pm.max_queue); more interpreters (pm.max_children) \
@@ -415,7 +320,7 @@ impl Connection {
             return;
         };
         let stream = self.streams.remove(at);
-        self.forget(&stream);
+        stream.forget(&self.shared.ground.dispatch);
         encode::stdout_end(&mut self.out, id);
         encode::end_request(&mut self.out, id, 0, ProtocolStatus::RequestComplete);
         self.finished(&stream);
@@ -435,8 +340,7 @@ impl Connection {
         self.reading = false;
         self.closing = true;
         self.header_since = None;
-        self.streams
-            .retain(|stream| !matches!(stream.progress, Progress::Arriving { .. }));
+        self.streams.retain(|stream| !stream.is_arriving());
     }
 
     // --- Sending -------------------------------------------------------------------------------
@@ -579,13 +483,7 @@ impl Connection {
             consider(after(Some(self.idle_since), timeouts.idle));
         }
         for stream in &self.streams {
-            match &stream.progress {
-                Progress::Arriving { heard, .. } => consider(after(Some(*heard), timeouts.body)),
-                Progress::Handed { ticket, since, .. } if !ticket.is_taken() => {
-                    consider(after(Some(*since), timeouts.queue));
-                }
-                Progress::Handed { .. } | Progress::Refused => {}
-            }
+            consider(stream.deadline(timeouts));
         }
         first
     }
@@ -612,25 +510,9 @@ impl Connection {
             self.stop_reading();
         }
         let mut overloaded = false;
-        let dispatch = &self.shared.ground.dispatch;
         for stream in &mut self.streams {
-            match &stream.progress {
-                Progress::Arriving { heard, .. } if is_late(*heard, timeouts.body) => {
-                    refuse(
-                        stream,
-                        "408 Request Timeout",
-                        "The request's body did not arrive in time.\n",
-                        ProtocolStatus::RequestComplete,
-                    );
-                }
-                Progress::Handed { ticket, since, .. }
-                    if is_late(*since, timeouts.queue) && dispatch.withdraw(ticket) =>
-                {
-                    overload(stream);
-                    overloaded = true;
-                }
-                _ => {}
-            }
+            let lateness = stream.time_out(now, &timeouts, &self.shared.ground.dispatch);
+            overloaded |= lateness == Lateness::Queue;
         }
         if overloaded {
             self.log_too_late();
@@ -648,14 +530,7 @@ impl Connection {
     /// Nobody waits for what is left.
     fn give_up(&mut self) {
         for stream in std::mem::take(&mut self.streams) {
-            self.forget(&stream);
-        }
-    }
-
-    fn forget(&self, stream: &Stream) {
-        stream.answer.abandon();
-        if let Progress::Handed { ticket, .. } = &stream.progress {
-            self.shared.ground.dispatch.withdraw(ticket);
+            stream.forget(&self.shared.ground.dispatch);
         }
     }
 
@@ -665,28 +540,6 @@ impl Connection {
             .log
             .write(level, &format!("[pool {}] {message}", ground.pool.name));
     }
-}
-
-/// Tells web servers that speak FastCGI fluently (OVERLOADED), and people (503).
-fn overload(stream: &mut Stream) {
-    refuse(
-        stream,
-        "503 Service Unavailable",
-        "The server is busy. Please try again in a moment.\n",
-        ProtocolStatus::Overloaded,
-    );
-}
-
-/// Answers without PHP.
-fn refuse(stream: &mut Stream, status: &str, text: &str, protocol_status: ProtocolStatus) {
-    stream.progress = Progress::Refused;
-    stream.answer.write(
-        format!(
-            "Status: {status}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\r\n{text}"
-        )
-        .as_bytes(),
-    );
-    stream.answer.end(protocol_status);
 }
 
 fn has_input(socket: &OwnedFd) -> bool {

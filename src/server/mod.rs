@@ -4,7 +4,7 @@
 //!
 //! 1. `listener` accepts a connection, if `listen.allowed_clients` lets it in, or `siblings` brings one.
 //! 2. `connection` reads it and feeds the state machine of [`crate::fastcgi`], which tells requests from bytes.
-//! 3. `body` keeps what STDIN brings: in memory while it is small, then in a file without a name. No interpreter waits for
+//! 3. `stream` is one such request, and `body` keeps what STDIN brings for it: in memory while it is small, then in a file without a name. No interpreter waits for
 //!    a client: a request is handed on when it is complete.
 //! 4. `dispatch` holds it until an interpreter is free, for a bounded time, in a bounded queue.
 //! 5. `interpret` runs it on an interpreter's thread: it finds the script and calls [`crate::php`].
@@ -22,6 +22,7 @@ mod interpret;
 mod listener;
 mod siblings;
 mod spill;
+mod stream;
 mod sys;
 
 use std::io;

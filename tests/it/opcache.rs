@@ -54,7 +54,13 @@ fn start() -> Server {
     );
     server.file(
         "drop.php",
-        "<?php opcache_invalidate(__DIR__ . \"/parts/$_GET[n].php\", true); echo 'dropped';",
+        format!(
+            "<?php for ($i = 0; $i < 20; $i++) {{
+                 $number = ($_GET['n'] + $i) % {SCRIPTS};
+                 opcache_invalidate(__DIR__ . \"/parts/$number.php\", true);
+             }}
+             echo 'dropped';"
+        ),
     );
     server.file("reset.php", "<?php @opcache_reset(); echo 'reset';");
     server
