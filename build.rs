@@ -31,14 +31,6 @@ fn main() {
         }
     }
 
-    let version_id: u32 = found("VERSION_ID").parse().unwrap_or_default();
-    for (from, name) in [(80300, "php_8_3"), (80400, "php_8_4"), (80500, "php_8_5")] {
-        println!("cargo::rustc-check-cfg=cfg({name})");
-        if version_id >= from {
-            println!("cargo::rustc-cfg={name}");
-        }
-    }
-
     let directory = found("LIB_DIR");
     let multiarch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default() + "-linux-gnu";
     let loader_finds = LOADER_PATH.iter().any(|path| {

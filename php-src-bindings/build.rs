@@ -13,9 +13,6 @@ use std::process::{self, Command};
 /// The versions of PHP that the shim is written for: from the first, below the second.
 const SUPPORTED: (u32, u32) = (80200, 80600);
 
-/// `cfg(php_8_3)` and its kin: set for this version of PHP and for every later one.
-const VERSION_CFGS: [(u32, &str); 3] = [(80300, "php_8_3"), (80400, "php_8_4"), (80500, "php_8_5")];
-
 const SHIM: [&str; 8] = [
     "engine",
     "environment",
@@ -50,19 +47,12 @@ fn main() {
         "cargo::rustc-env=HOWDAH_PHP_VERSION_ID={}",
         headers.version_id
     );
-    println!("cargo::metadata=VERSION_ID={}", headers.version_id);
     println!("cargo::metadata=ZTS={}", u8::from(headers.zts));
     println!("cargo::metadata=LIB_DIR={}", library.directory.display());
 
     println!("cargo::rustc-check-cfg=cfg(php_zts)");
     if headers.zts {
         println!("cargo::rustc-cfg=php_zts");
-    }
-    for (from, name) in VERSION_CFGS {
-        println!("cargo::rustc-check-cfg=cfg({name})");
-        if headers.version_id >= from {
-            println!("cargo::rustc-cfg={name}");
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The program. See the library for all of it.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

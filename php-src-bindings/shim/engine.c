@@ -163,6 +163,5 @@ howdah_paths howdah_php_paths(void)
 		.prefix = PHP_PREFIX,
 		.sysconfdir = PHP_SYSCONFDIR,
 		.localstatedir = PHP_LOCALSTATEDIR,
-		.extension_dir = PHP_EXTENSION_DIR,
 	};
 }

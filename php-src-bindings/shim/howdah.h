@@ -13,8 +13,8 @@ typedef struct howdah_callbacks {
 	bool (*write)(void *context, const char *data, size_t length);
 	/* Sends on what was written so far. False: nobody reads it any more. */
 	bool (*flush)(void *context);
-	/* Fills `buffer` with up to `length` bytes of the request body, waiting for them.
-	 * 0: the body has ended. -1: the client went away before its end. */
+	/* Fills `buffer` with up to `length` bytes of the request body, which was complete before the request
+	 * began. 0: the body has ended. -1: the rest can't be read from the temporary file that holds it. */
 	ptrdiff_t (*read_body)(void *context, char *buffer, size_t length);
 	/* fastcgi_finish_request(): ends the answer; the script goes on. False: it had ended before. */
 	bool (*finish)(void *context);
@@ -82,7 +82,6 @@ typedef struct howdah_paths {
 	const char *prefix;
 	const char *sysconfdir;
 	const char *localstatedir;
-	const char *extension_dir;
 } howdah_paths;
 
 /* May be called without an engine. */
@@ -140,7 +139,7 @@ typedef struct howdah_request {
 	const char *method;
 	const char *query_string;
 	const char *content_type;
-	/* -1: until the STDIN stream ends. */
+	/* CONTENT_LENGTH, or how long the body is where the request has none. Never negative. */
 	int64_t content_length;
 	const char *request_uri;
 	/* The script, as the server named it. Null: there is none, `refusal` says why. */
@@ -155,7 +154,7 @@ typedef enum howdah_outcome {
 	HOWDAH_ENDED = 0,
 	/* PHP could not start the request: nothing ran. The answer, if one was written, is complete. */
 	HOWDAH_NOT_STARTED = 1,
-	/* The client was gone before its body was complete: nothing ran. */
+	/* The body can't be read (see read_body): nothing ran. */
 	HOWDAH_BODY_LOST = 2,
 	/* A fatal error got past PHP's own guards: this interpreter must not run again. */
 	HOWDAH_BROKEN = 3,

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "zend_ini_scanner.h"
 
@@ -268,6 +269,10 @@ void request_ini_activate(const howdah_request *request)
 
 /* --- .user.ini ----------------------------------------------------------------------------- */
 
+/* Directories whose settings an interpreter keeps. URLs may name any number of them, as "/a/../a/x.php" and
+ * "/a/x.php" count as two. */
+#define USER_INI_CACHE_MAX 1024
+
 /* What the files from the document root down to one directory say. */
 typedef struct user_ini {
 	time_t expires;
@@ -295,11 +300,19 @@ void user_ini_globals_destroy(zend_howdah_globals *globals)
 	zend_hash_destroy(&globals->user_ini_cache);
 }
 
-/* Reads the file of `directory` into `settings`. */
+/* Reads the file of `directory`, if it has one, into `settings`. */
 static void parse_one(const char *directory, HashTable *settings)
 {
+	char path[MAXPATHLEN];
+	struct stat file;
+	int length = snprintf(path, sizeof(path), "%s/%s", directory, PG(user_ini_filename));
 	volatile bool ended = false;
 
+	/* PHP asks the same. Here it is asked first, as most directories have no file, and others need not wait
+	 * for the file system meanwhile. */
+	if (length < 0 || (size_t) length >= sizeof(path) || stat(path, &file) != 0 || !S_ISREG(file.st_mode)) {
+		return;
+	}
 	pthread_mutex_lock(&parser);
 	zend_try {
 		php_parse_user_ini_file(directory, PG(user_ini_filename), settings);
@@ -329,6 +342,38 @@ static void parse_all(char *directory, const char *root, size_t root_length, Has
 	}
 }
 
+static int remove_expired(zval *value, void *now)
+{
+	const user_ini *entry = Z_PTR_P(value);
+
+	return *(const time_t *) now > entry->expires ? ZEND_HASH_APPLY_REMOVE : ZEND_HASH_APPLY_KEEP;
+}
+
+static user_ini *new_user_ini(zend_string *key, time_t now)
+{
+	HashTable *cache = &HG(user_ini_cache);
+	user_ini *entry;
+
+	if (zend_hash_num_elements(cache) >= USER_INI_CACHE_MAX) {
+		zend_hash_apply_with_argument(cache, remove_expired, &now);
+	}
+	if (zend_hash_num_elements(cache) >= USER_INI_CACHE_MAX) {
+		zend_hash_clean(cache);
+	}
+	entry = pemalloc(sizeof(*entry), 1);
+	entry->expires = 0;
+	zend_hash_init(&entry->settings, 8, NULL, (dtor_func_t) config_zval_dtor, 1);
+	zend_hash_str_update_ptr(cache, ZSTR_VAL(key), ZSTR_LEN(key), entry);
+	return entry;
+}
+
+static bool is_directory(const char *path)
+{
+	struct stat found;
+
+	return stat(path, &found) == 0 && S_ISDIR(found.st_mode);
+}
+
 static void activate_user_ini(char *directory, const howdah_variable *root)
 {
 	size_t length = strlen(directory);
@@ -343,18 +388,23 @@ static void activate_user_ini(char *directory, const howdah_variable *root)
 	/* Two sites may share a directory below different roots. */
 	key = zend_string_concat3(root->value, root_length, "\0", 1, directory, length);
 	entry = zend_hash_find_ptr(&HG(user_ini_cache), key);
-	if (!entry) {
-		entry = pemalloc(sizeof(*entry), 1);
-		entry->expires = 0;
-		zend_hash_init(&entry->settings, 8, NULL, (dtor_func_t) config_zval_dtor, 1);
-		zend_hash_str_update_ptr(&HG(user_ini_cache), ZSTR_VAL(key), ZSTR_LEN(key), entry);
-	}
-	zend_string_release(key);
-	if (now > entry->expires) {
+	if (!entry || now > entry->expires) {
+		/* A URL may name directories that are not there, without end. No script can run in one. */
+		if (!is_directory(directory)) {
+			if (entry) {
+				zend_hash_str_del(&HG(user_ini_cache), ZSTR_VAL(key), ZSTR_LEN(key));
+			}
+			zend_string_release(key);
+			return;
+		}
+		if (!entry) {
+			entry = new_user_ini(key, now);
+		}
 		zend_hash_clean(&entry->settings);
 		parse_all(directory, root->value, root_length, &entry->settings);
 		entry->expires = now + PG(user_ini_cache_ttl);
 	}
+	zend_string_release(key);
 	php_ini_activate_config(&entry->settings, PHP_INI_PERDIR, PHP_INI_STAGE_HTACCESS);
 }
 

@@ -17,7 +17,7 @@ ZEND_TSRMLS_CACHE_EXTERN()
 
 /* Where the request on this thread stands. */
 typedef struct request_state {
-	/* A read of the body ended early, before the script began. */
+	/* A read of the body failed before the script began. */
 	bool body_lost;
 	/* Nobody reads the body any more. */
 	bool body_closed;

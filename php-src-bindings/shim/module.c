@@ -10,6 +10,9 @@ ZEND_DECLARE_MODULE_GLOBALS(howdah)
 
 /* --- Settings ---------------------------------------------------------------------------- */
 
+/* Three are here only because php-fpm has them, and so php.ini files and phpinfo(): nothing reads
+ * cgi.force_redirect and cgi.redirect_status_env, which guard a program that a web server runs as CGI, nor
+ * fpm.config, as no PHP runs yet where the configuration is read. */
 PHP_INI_BEGIN()
 	STD_PHP_INI_BOOLEAN("cgi.rfc2616_headers", "0", PHP_INI_ALL, OnUpdateBool, rfc2616_headers, zend_howdah_globals, howdah_globals)
 	STD_PHP_INI_BOOLEAN("cgi.nph", "0", PHP_INI_ALL, OnUpdateBool, nph, zend_howdah_globals, howdah_globals)
@@ -135,7 +138,7 @@ static PHP_MINFO_FUNCTION(howdah)
  * module and output, before PHP drains the body. It runs even for a request that failed to start. */
 static ZEND_MODULE_POST_ZEND_DEACTIVATE_D(howdah)
 {
-	/* Rust drains what the script left unread, and needs no interpreter for it. */
+	/* Else PHP would read to its end what the script left unread, which goes with the request anyway. */
 	HG(request).body_closed = true;
 	request_ini_deactivate();
 	environment_request_shutdown();

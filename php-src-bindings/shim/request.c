@@ -16,11 +16,13 @@ static bool is_variable(const howdah_variable *variable, const char *name, size_
 	return variable->name_length == length && memcmp(variable->name, name, length) == 0;
 }
 
+/* The last one of duplicates counts, as for the Rust side, for $_SERVER and in php-fpm: nginx sends two where
+ * its configuration sets a parameter anew after an include. */
 const howdah_variable *request_variable(const howdah_request *request, const char *name, size_t length)
 {
-	for (size_t i = 0; i < request->variable_count; i++) {
-		if (is_variable(&request->variables[i], name, length)) {
-			return &request->variables[i];
+	for (size_t i = request->variable_count; i > 0; i--) {
+		if (is_variable(&request->variables[i - 1], name, length)) {
+			return &request->variables[i - 1];
 		}
 	}
 	return NULL;
@@ -55,15 +57,14 @@ static size_t read_post(char *buffer, size_t length)
 {
 	const howdah_request *request = current_request();
 	size_t filled = 0;
+	uint64_t left;
 
 	if (!request || howdah_forked || HG(request).finished || HG(request).body_closed) {
 		return 0;
 	}
-	if (request->content_length >= 0) {
-		uint64_t left = (uint64_t) request->content_length - (uint64_t) SG(read_post_bytes);
-		if (left < length) {
-			length = (size_t) left;
-		}
+	left = (uint64_t) request->content_length - (uint64_t) SG(read_post_bytes);
+	if (left < length) {
+		length = (size_t) left;
 	}
 	while (filled < length) {
 		ptrdiff_t got = howdah_calls.read_body(request->context, buffer + filled, length - filled);
@@ -426,6 +427,14 @@ static void run_script(const howdah_request *request)
 	}
 }
 
+/* Nothing ran. Shutdown sends what there is of an answer. */
+static void fail_request(void)
+{
+	if (!SG(headers_sent)) {
+		SG(sapi_headers).http_response_code = 500;
+	}
+}
+
 static howdah_outcome run(const howdah_request *request)
 {
 	HG(request) = (request_state) {0};
@@ -433,13 +442,12 @@ static howdah_outcome run(const howdah_request *request)
 	set_request_info(request);
 	request_ini_activate(request);
 	if (php_request_startup() == FAILURE) {
-		/* $_POST was over the memory limit, for one. Shutdown sends what there is of an answer. */
-		if (!SG(headers_sent)) {
-			SG(sapi_headers).http_response_code = 500;
-		}
+		/* $_POST was over the memory limit, for one. */
+		fail_request();
 		return HOWDAH_NOT_STARTED;
 	}
 	if (HG(request).body_lost) {
+		fail_request();
 		return HOWDAH_BODY_LOST;
 	}
 	interrupt_request_started();

@@ -100,6 +100,8 @@ pub struct Timeouts {
     pub header: Option<Duration>,
     /// A client is silent in the middle of a body.
     pub body: Option<Duration>,
+    /// A client takes nothing of an answer.
+    pub send: Option<Duration>,
     /// A connection is kept open between requests.
     pub idle: Option<Duration>,
 }
@@ -263,6 +265,7 @@ impl Builder<'_> {
                 queue: pool.request_queue_timeout.value.timeout(),
                 header: pool.request_header_timeout.value.timeout(),
                 body: pool.request_body_timeout.value.timeout(),
+                send: pool.request_send_timeout.value.timeout(),
                 idle: pool.connection_idle_timeout.value.timeout(),
             },
             env: self.env(),

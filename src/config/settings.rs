@@ -82,6 +82,7 @@ pub(super) struct PoolSettings {
     pub(super) request_queue_timeout: Setting<Seconds>,
     pub(super) request_header_timeout: Setting<Seconds>,
     pub(super) request_body_timeout: Setting<Seconds>,
+    pub(super) request_send_timeout: Setting<Seconds>,
     pub(super) connection_idle_timeout: Setting<Seconds>,
     pub(super) chdir: Setting<Option<PathText>>,
     pub(super) catch_workers_output: Setting<bool>,

@@ -522,6 +522,13 @@ pub(super) static DIRECTIVES: &[Directive] = &[
         "How long a client may be silent in the middle of a request's body; 0 is for ever.",
     ),
     ours(
+        "request_send_timeout",
+        Some("300s"),
+        pool!(request_send_timeout),
+        "How long a client may take nothing of an answer before its connection is closed; 0 is for ever. The kernel waits until much \
+         of its buffer has been read, so leave this long for slow clients.",
+    ),
+    ours(
         "connection_idle_timeout",
         Some("0"),
         pool!(connection_idle_timeout),

@@ -84,7 +84,7 @@ impl Params {
     }
 
     /// Bytes of memory that this holds on to.
-    pub(super) fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
 

@@ -3,15 +3,20 @@
 use std::ffi::{CStr, CString, NulError, c_char};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ThreadId};
 
 use once_cell::sync::OnceCell;
 use php_src_bindings as ffi;
 
 use super::exchange;
+use super::interpreter::InterpreterError;
 use crate::config::PhpIni;
 
 static ENGINE: OnceCell<Engine> = OnceCell::new();
+
+/// In place of the number of interpreters: there will be none any more.
+const STOPPED: usize = usize::MAX;
 
 /// How PHP is started.
 #[derive(Debug, Default)]
@@ -65,9 +70,10 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
-    /// Interpreters that exist.
-    pub(super) interpreters: AtomicUsize,
-    stopped: AtomicBool,
+    /// How many interpreters exist, or [`STOPPED`].
+    interpreters: AtomicUsize,
+    /// Who started it, in this process and in those forked from it.
+    thread: ThreadId,
 }
 
 impl Engine {
@@ -87,16 +93,21 @@ impl Engine {
         &self.settings
     }
 
-    /// Writes to standard output what `-i` shows: phpinfo() as text. False: PHP could not.
+    /// Writes to standard output what `-i` shows: phpinfo() as text. False: PHP could not, or this is not the thread that
+    /// started the engine.
     pub fn print_info(&self) -> bool {
-        // SAFETY: the engine was started. Called on another thread it prints little, at worst; it guards itself.
-        unsafe { ffi::howdah_print_info() }
+        // SAFETY: the engine was started, by this thread, which is what the function asks for.
+        self.is_home() && unsafe { ffi::howdah_print_info() }
     }
 
-    /// Writes to standard output what `-m` shows: the extensions. False: PHP could not.
+    /// Writes to standard output what `-m` shows: the extensions. False as for [`print_info`](Self::print_info).
     pub fn print_modules(&self) -> bool {
         // SAFETY: as for `print_info`.
-        unsafe { ffi::howdah_print_modules() }
+        self.is_home() && unsafe { ffi::howdah_print_modules() }
+    }
+
+    fn is_home(&self) -> bool {
+        thread::current().id() == self.thread && !self.is_stopped()
     }
 
     /// Closes descriptors in every process that a script forks (`pcntl_fork`), so that no child of a script can hold or
@@ -109,20 +120,43 @@ impl Engine {
     /// Shuts PHP down. It cannot be started again in this process.
     ///
     /// Does nothing while interpreters exist: PHP would pull the ground from under them. An interpreter that broke counts
-    /// for ever, and the process is about to end anyway.
+    /// for ever, and the process is about to end anyway. Does nothing either on another thread than the one that started
+    /// the engine.
     pub fn stop(&self) {
-        if self.interpreters.load(Ordering::Acquire) != 0
-            || self.stopped.swap(true, Ordering::AcqRel)
-        {
+        if thread::current().id() != self.thread {
             return;
         }
-        // SAFETY: the engine was started (`self` exists), no interpreter is left, and `stopped` keeps new ones and a
-        // second call away.
-        unsafe { ffi::howdah_engine_stop() };
+        let none_left =
+            self.interpreters
+                .compare_exchange(0, STOPPED, Ordering::AcqRel, Ordering::Acquire);
+        if none_left.is_ok() {
+            // SAFETY: the engine was started by this thread, no interpreter is left, and the exchange keeps new ones and a
+            // second call away.
+            unsafe { ffi::howdah_engine_stop() };
+        }
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+    /// Counts one more interpreter.
+    pub(super) fn admit(&self) -> Result<(), InterpreterError> {
+        let most = if ffi::ZTS { STOPPED - 1 } else { 1 };
+        self.interpreters
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count < most).then_some(count + 1)
+            })
+            .map(|_| ())
+            .map_err(|count| match count {
+                STOPPED => InterpreterError::Stopped,
+                _ => InterpreterError::OnlyOne,
+            })
+    }
+
+    /// Counts one less.
+    pub(super) fn dismiss(&self) {
+        self.interpreters.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.interpreters.load(Ordering::Acquire) == STOPPED
     }
 }
 
@@ -192,7 +226,7 @@ fn start(config: &EngineConfig) -> Result<Engine, EngineError> {
                 .map(|list| String::from_utf8_lossy(&list).into_owned()),
         },
         interpreters: AtomicUsize::new(0),
-        stopped: AtomicBool::new(false),
+        thread: thread::current().id(),
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
 
 use php_src_bindings as ffi;
 
@@ -67,20 +66,11 @@ impl Interpreter {
     ///
     /// If this PHP cannot have another one, see [`InterpreterError`].
     pub fn new(engine: &'static Engine) -> Result<Self, InterpreterError> {
-        if engine.is_stopped() {
-            return Err(InterpreterError::Stopped);
-        }
-        let others = engine.interpreters.fetch_add(1, Ordering::AcqRel);
-        let give_up = |error| {
-            engine.interpreters.fetch_sub(1, Ordering::AcqRel);
-            Err(error)
-        };
-        if !ffi::ZTS && others > 0 {
-            return give_up(InterpreterError::OnlyOne);
-        }
-        // SAFETY: the engine runs, and the count has just kept a second interpreter of an NTS build away.
+        engine.admit()?;
+        // SAFETY: the engine runs and has admitted one more, and does not stop before it is dismissed.
         if !unsafe { ffi::howdah_interpreter_start() } {
-            return give_up(InterpreterError::Memory);
+            engine.dismiss();
+            return Err(InterpreterError::Memory);
         }
         Ok(Self {
             engine,
@@ -136,6 +126,6 @@ impl Drop for Interpreter {
         }
         // SAFETY: this thread is an interpreter, and runs nothing.
         unsafe { ffi::howdah_interpreter_stop() };
-        self.engine.interpreters.fetch_sub(1, Ordering::AcqRel);
+        self.engine.dismiss();
     }
 }

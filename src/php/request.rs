@@ -1,5 +1,7 @@
 //! What an interpreter is asked to run.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::{CStr, c_void};
 use std::io;
 use std::ptr::null;

@@ -266,11 +266,7 @@ impl State {
 
     fn collect(&mut self, out: &mut Vec<u8>, room: usize) -> Left {
         if let Some(spill) = &mut self.spill {
-            let from = out.len();
-            out.resize(from + room, 0);
-            let read = spill.pull(out.get_mut(from..).unwrap_or_default());
-            out.truncate(from + read.as_ref().copied().unwrap_or(0));
-            if read.is_err() {
+            if pull_records(spill, out, room).is_err() {
                 return Left::Lost;
             }
             if spill.left() > 0 {
@@ -291,5 +287,108 @@ impl State {
         } else {
             Left::Nothing
         }
+    }
+}
+
+/// Takes about `room` bytes, up to the end of a record: what comes next may be another request's.
+fn pull_records(spill: &mut Spill, out: &mut Vec<u8>, room: usize) -> std::io::Result<()> {
+    let mut record = out.len();
+    let mut wanted = record + room;
+    loop {
+        pull(spill, out, wanted)?;
+        // Where the record ends that this leaves incomplete.
+        while let Some(header) = out.get(record..).and_then(<[u8]>::first_chunk) {
+            let header = Header::decode(*header);
+            record += Header::LEN + usize::from(header.content) + usize::from(header.padding);
+        }
+        if record >= out.len() + Header::LEN || record == out.len() {
+            // The header is there, or the next one has not begun.
+            wanted = record;
+        } else {
+            wanted = record + Header::LEN;
+        }
+        if wanted == out.len() || spill.left() == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes bytes until `out` is as long as wanted, or there are no more.
+fn pull(spill: &mut Spill, out: &mut Vec<u8>, wanted: usize) -> std::io::Result<()> {
+    let mut end = out.len();
+    out.resize(wanted.max(end), 0);
+    while let Some(rest) = out.get_mut(end..).filter(|rest| !rest.is_empty()) {
+        match spill.pull(rest) {
+            Ok(0) => break,
+            Ok(count) => end += count,
+            Err(error) => {
+                out.truncate(end);
+                return Err(error);
+            }
+        }
+    }
+    out.truncate(end);
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::fastcgi::client::{self, Reply};
+
+    fn answer() -> Answer {
+        Answer::new(7, Arc::new(Notify::new()))
+    }
+
+    /// Collects all there is, and checks that every piece is whole records.
+    fn collect(answer: &Answer, room: usize) -> (Vec<u8>, Left) {
+        let (mut stdout, mut last) = (Vec::new(), Left::More);
+        while last == Left::More {
+            let mut out = Vec::new();
+            last = answer.collect(&mut out, room);
+            let mut input = out.as_slice();
+            while let Some(reply) = client::receive(&mut input).unwrap() {
+                if let Reply::Stdout { id: 7, data } = reply {
+                    stdout.extend_from_slice(data);
+                }
+            }
+            assert_eq!(input, b"", "a record is cut");
+        }
+        (stdout, last)
+    }
+
+    #[test]
+    fn an_answer_that_nobody_reads_waits_in_a_file_in_whole_records() {
+        for room in [1, 7, 100, 32 << 10, 1 << 20] {
+            let answer = answer();
+            let page: Vec<u8> = (0..1_000_003_u32).map(|at| (at % 251) as u8).collect();
+            for piece in page.chunks(10_000) {
+                assert!(answer.write(piece));
+            }
+            answer.end(ProtocolStatus::RequestComplete);
+            let (stdout, left) = collect(&answer, room);
+            assert_eq!(left, Left::Complete);
+            assert!(stdout == page, "with room for {room}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_added_after_the_end_and_nobody_is_told_twice() {
+        let answer = answer();
+        assert!(answer.write(b"one"));
+        assert!(answer.end(ProtocolStatus::RequestComplete));
+        assert!(!answer.end(ProtocolStatus::RequestComplete));
+        assert!(answer.write(b"two"));
+        assert_eq!(collect(&answer, 1 << 20), (b"one".to_vec(), Left::Complete));
+    }
+
+    #[test]
+    fn who_writes_learns_that_nobody_reads() {
+        let answer = answer();
+        assert!(answer.write(b"one") && answer.flush());
+        answer.abandon();
+        assert!(!answer.write(b"two") && !answer.flush());
+        assert!(!answer.is_ready());
     }
 }

@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
@@ -30,8 +32,9 @@ const SEND_AT_ONCE: usize = 32 << 10;
 /// How much is sent before other connections have their turn, in bytes.
 const SEND_IN_A_TURN: usize = 256 << 10;
 
-/// Nothing more is read while parameters of requests that wait for an interpreter take more than this, in bytes.
-const PARAMS_IN_WAITING: usize = 4 << 20;
+/// What the parameters of a connection's requests may take before interpreters have them, in bytes. One request's may take
+/// 4 MiB.
+const PARAMS_IN_WAITING: usize = 8 << 20;
 
 /// Requests at once on one connection. nginx and Apache have one; nobody has been seen with more than a few.
 const REQUESTS_AT_ONCE: usize = 256;
@@ -42,6 +45,17 @@ const LAST_ORDERS: Duration = Duration::from_millis(500);
 /// How long a closing connection waits for a client that is still sending: closing at once would take from it what it
 /// has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It is new.
+    Client,
+    /// A sibling handed it on.
+    Sibling,
+    /// A sibling handed it on, and its request has waited for as long as one may.
+    Queue,
+}
 
 /// A connection, from the first byte to the last.
 pub(super) struct Connection {
@@ -68,6 +82,8 @@ pub(super) struct Connection {
     owed_input: bool,
     /// Since when the parameters of a request are incomplete, or nothing at all has come.
     header_since: Option<Instant>,
+    /// Since when the client takes nothing of what there is for it.
+    blocked_since: Option<Instant>,
     /// Since when there is nothing to do.
     idle_since: Instant,
     /// When the pool began to quit.
@@ -93,8 +109,7 @@ enum Read {
 }
 
 impl Connection {
-    /// `is_late`: it has waited among siblings for as long as a request may wait.
-    pub(super) fn new(shared: Rc<Shared>, phase: watch::Receiver<Phase>, is_late: bool) -> Self {
+    pub(super) fn new(shared: Rc<Shared>, phase: watch::Receiver<Phase>, origin: Origin) -> Self {
         let pm = &shared.ground.pool.pm;
         let machine = fastcgi::Connection::new(Limits {
             requests: REQUESTS_AT_ONCE,
@@ -115,9 +130,11 @@ impl Connection {
             reading: true,
             closing: false,
             gone: false,
-            is_late,
+            is_late: origin == Origin::Queue,
             owed_input: false,
-            header_since: Some(now),
+            // What a sibling hands on may be an idle connection, which is to stay.
+            header_since: (origin == Origin::Client).then_some(now),
+            blocked_since: None,
             idle_since: now,
             quit_at: None,
         }
@@ -132,6 +149,8 @@ impl Connection {
             if self.wants_input() && fresh && !self.should_hand_on() {
                 // What a client sends comes with the connection, most often.
                 let _ = self.read(socket.get_ref());
+                // If there was no request, there is none that has waited.
+                self.is_late &= !self.is_idle();
             }
             fresh = false;
             if self.quit_at.is_some() && self.reading && self.is_idle() {
@@ -147,11 +166,16 @@ impl Connection {
                 yield_now().await;
             }
             if self.gone {
-                self.give_up();
                 return;
             }
             if self.must_leave() {
-                return self.hand_on(socket.into_inner());
+                if !self.hand_on(socket.get_ref()) {
+                    self.log(
+                        Level::Warning,
+                        "an idle connection was closed, as it could not be handed on to another process",
+                    );
+                }
+                return;
             }
             if self.is_over() {
                 break;
@@ -161,9 +185,8 @@ impl Connection {
             tokio::select! {
                 ready = socket.ready(Interest::READABLE), if read => {
                     let Ok(mut ready) = ready else { self.gone = true; continue };
-                    if self.should_hand_on() {
-                        drop(ready);
-                        return self.hand_on(socket.into_inner());
+                    if self.should_hand_on() && self.hand_on(socket.get_ref()) {
+                        return;
                     }
                     if matches!(self.read(socket.get_ref()), Read::Drained) {
                         ready.clear_ready();
@@ -180,21 +203,17 @@ impl Connection {
                 _ = phase.changed() => self.change_phase(),
             }
         }
-        self.give_up();
-        if !self.owed_input && self.machine.is_between_records() && !has_input(socket.get_ref()) {
-            return;
+        if self.owed_input || !self.machine.is_between_records() || has_input(socket.get_ref()) {
+            linger(&socket).await;
         }
-        linger(socket).await;
+        // Closing is not enough where a script's child holds the connection, too.
+        let _ = SockRef::from(socket.get_ref()).shutdown(Shutdown::Both);
     }
 
     // --- Reading -------------------------------------------------------------------------------
 
     fn wants_input(&self) -> bool {
-        let waiting: usize = self.streams.iter().map(Stream::waiting_bytes).sum();
-        self.reading
-            && !self.machine.is_done()
-            && self.out.len() - self.sent < SEND_AT_ONCE
-            && waiting < PARAMS_IN_WAITING
+        self.reading && !self.machine.is_done() && self.out.len() - self.sent < SEND_AT_ONCE
     }
 
     /// Reads what is there, and acts on it.
@@ -263,12 +282,25 @@ impl Connection {
 
     /// The parameters are complete.
     fn request(&mut self, id: u16, role: Role, params: Params) {
+        // The time of the next one's parameters begins anew.
+        self.header_since = None;
         let answer = Arc::new(Answer::new(id, Arc::clone(&self.wake)));
-        let stream = Stream::new(role, params, answer, id);
+        let mut stream = Stream::new(id, role, params, answer, &self.shared.arriving);
+        let waiting: usize = self.streams.iter().map(Stream::waiting_bytes).sum();
+        let is_too_much = waiting + stream.waiting_bytes() > PARAMS_IN_WAITING;
+        if is_too_much {
+            stream.overload();
+        }
         let is_complete = stream.is_complete();
         self.streams.push(stream);
         if is_complete {
             self.hand_over(id);
+        }
+        if is_too_much {
+            self.log(
+                Level::Warning,
+                "a request was turned away: too many with large parameters wait on one connection",
+            );
         }
     }
 
@@ -403,11 +435,15 @@ impl Connection {
             }
             match sys::send(socket, rest) {
                 Ok(count) => {
+                    self.blocked_since = None;
                     self.sent += count;
                     left = left.saturating_sub(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return Sent::Blocked;
+                }
                 Err(_) => {
                     self.gone = true;
                     return Sent::Blocked;
@@ -436,6 +472,7 @@ impl Connection {
     fn should_hand_on(&self) -> bool {
         !self.shared.ground.is_alone
             && !self.is_late
+            && *self.phase.borrow() != Phase::Quitting
             && self.is_idle()
             && self.sent == self.out.len()
             && !self.shared.ground.dispatch.is_free()
@@ -450,13 +487,9 @@ impl Connection {
             && self.sent == self.out.len()
     }
 
-    fn hand_on(&mut self, socket: OwnedFd) {
-        if let Err(error) = siblings::give(&self.shared.give, &socket) {
-            self.log(
-                Level::Warning,
-                &format!("a connection was closed, as it could not be handed on: {error}"),
-            );
-        }
+    /// False: it is still ours, as too many wait already.
+    fn hand_on(&self, socket: &OwnedFd) -> bool {
+        siblings::give(&self.shared.give, socket).is_ok()
     }
 
     fn change_phase(&mut self) {
@@ -479,9 +512,10 @@ impl Connection {
         if self.reading {
             consider(after(self.quit_at, Some(LAST_ORDERS)));
         }
-        if self.is_idle() && self.header_since.is_none() {
+        if self.reading && self.is_idle() && self.header_since.is_none() {
             consider(after(Some(self.idle_since), timeouts.idle));
         }
+        consider(after(self.blocked_since, timeouts.send));
         for stream in &self.streams {
             consider(stream.deadline(timeouts));
         }
@@ -498,7 +532,24 @@ impl Connection {
             .quit_at
             .is_some_and(|since| is_late(since, Some(LAST_ORDERS)))
         {
+            for stream in self
+                .streams
+                .iter_mut()
+                .filter(|stream| stream.is_arriving())
+            {
+                stream.overload();
+            }
             self.stop_reading();
+        }
+        if self
+            .blocked_since
+            .is_some_and(|since| is_late(since, timeouts.send))
+        {
+            self.log(
+                Level::Warning,
+                "a connection was closed: the client took nothing of an answer (request_send_timeout)",
+            );
+            self.gone = true;
         }
         if self
             .header_since
@@ -527,13 +578,6 @@ impl Connection {
         );
     }
 
-    /// Nobody waits for what is left.
-    fn give_up(&mut self) {
-        for stream in std::mem::take(&mut self.streams) {
-            stream.forget(&self.shared.ground.dispatch);
-        }
-    }
-
     fn log(&self, level: Level, message: &str) {
         let ground = &self.shared.ground;
         ground
@@ -542,13 +586,22 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    /// Nobody waits for what is left.
+    fn drop(&mut self) {
+        for stream in &self.streams {
+            stream.forget(&self.shared.ground.dispatch);
+        }
+    }
+}
+
 fn has_input(socket: &OwnedFd) -> bool {
     sys::receive(socket, &mut [0]).is_ok_and(|count| count > 0)
 }
 
 /// Lets the client read to the end: a socket that is closed with bytes unread is reset.
-async fn linger(socket: AsyncFd<OwnedFd>) {
-    let _ = socket2::SockRef::from(socket.get_ref()).shutdown(std::net::Shutdown::Write);
+async fn linger(socket: &AsyncFd<OwnedFd>) {
+    let _ = SockRef::from(socket.get_ref()).shutdown(Shutdown::Write);
     let until = Instant::now() + LINGER;
     let mut buffer = [0; 4096];
     loop {

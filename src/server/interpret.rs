@@ -6,6 +6,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use tokio::sync::watch;
 
@@ -16,7 +17,7 @@ use super::dispatch::{Dispatch, Job};
 use crate::config::{Level, Pool};
 use crate::fastcgi::{Params, ProtocolStatus};
 use crate::observe::{Log, Scoreboard, Slot};
-use crate::php::{BodyLost, Engine, Exchange, Interpreter, Outcome, Request};
+use crate::php::{BodyLost, Engine, Exchange, Interpreter, Outcome, Request, is_zts};
 
 /// What all interpreters of the process work with.
 pub(super) struct Crew {
@@ -31,6 +32,24 @@ pub(super) struct Crew {
     pub(super) sound: AtomicUsize,
 }
 
+/// PHP's stack on threads of our own, in bytes. Rust's default of 2 MiB is too small for deep recursion in C, and this is
+/// what Linux gives to a process's first thread.
+const STACK: usize = 8 << 20;
+
+/// A thread that serves.
+pub(super) type Interpreting = thread::JoinHandle<io::Result<()>>;
+
+/// Waits for a thread's end.
+///
+/// # Errors
+///
+/// Its error, or that it panicked.
+pub(super) fn join(thread: Interpreting) -> io::Result<()> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+}
+
 /// Why an interpreter ended.
 enum End {
     /// There are no more jobs.
@@ -42,35 +61,81 @@ enum End {
 }
 
 impl Crew {
+    /// Starts a thread that serves.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for it.
+    pub(super) fn start(self: &Arc<Self>, slot: u32) -> io::Result<Interpreting> {
+        let crew = Arc::clone(self);
+        thread::Builder::new()
+            .name(format!("php-{slot}"))
+            .stack_size(STACK)
+            .spawn(move || crew.serve(slot))
+    }
+
     /// Serves on this thread until there are no more jobs, as one interpreter after another: each has its share of requests
-    /// (`pm.max_requests`). Where the next one takes a new process (NTS), this one is told to retire, and what it
-    /// still has to do is the old interpreter's.
+    /// (`pm.max_requests`). Where the next one takes a new process (NTS), the process is asked to retire, and what
+    /// it still has to do is the old interpreter's.
     ///
     /// # Errors
     ///
     /// If there can be no interpreter.
-    pub(super) fn serve(&self, slot: u32) -> io::Result<()> {
+    pub(super) fn serve(self: &Arc<Self>, slot: u32) -> io::Result<()> {
         loop {
-            match self.work(slot)? {
-                End::Closed => return Ok(()),
-                End::Spent => {}
-                End::Broken => {
-                    self.log.write(
+            match self.work(slot) {
+                Ok(End::Closed) => return Ok(()),
+                Ok(End::Spent) => {}
+                Ok(End::Broken) if is_zts() => {
+                    self.log(Level::Error, "an interpreter broke down, and is replaced");
+                    // What it holds stays with this thread, for good.
+                    return self.start(slot).and_then(join);
+                }
+                Ok(End::Broken) => {
+                    let pid = std::process::id();
+                    self.log(
                         Level::Error,
                         &format!(
-                            "[pool {}] an interpreter broke down; process {} finishes what it has begun and is replaced",
-                            self.pool.name,
-                            std::process::id()
+                            "the interpreter of child {pid} broke down; the process is replaced"
                         ),
                     );
-                    self.phase.send_replace(Phase::Retiring);
-                    if self.sound.fetch_sub(1, Ordering::AcqRel) == 1 {
-                        self.refuse_the_rest();
-                    }
+                    self.leave();
                     return Ok(());
+                }
+                Err(error) => {
+                    self.leave();
+                    return Err(error);
                 }
             }
         }
+    }
+
+    /// This thread serves no more, and the process is asked to retire. If no interpreter is left, what comes until it
+    /// does gets an answer all the same.
+    fn leave(&self) {
+        self.retire();
+        if self.sound.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        while let Some(job) = self.dispatch.next() {
+            fail(&job.answer);
+            job.answer.end(ProtocolStatus::RequestComplete);
+        }
+    }
+
+    fn retire(&self) {
+        self.phase.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Tired;
+            }
+            serving
+        });
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        self.log
+            .write(level, &format!("[pool {}] {message}", self.pool.name));
     }
 
     fn work(&self, slot: u32) -> io::Result<End> {
@@ -90,26 +155,12 @@ impl Crew {
             if served < limit {
                 continue;
             }
-            if crate::php::is_zts() {
+            if is_zts() {
                 return Ok(End::Spent);
             }
-            self.phase.send_if_modified(|phase| {
-                let serving = *phase == Phase::Serving;
-                if serving {
-                    *phase = Phase::Retiring;
-                }
-                serving
-            });
+            self.retire();
         }
         Ok(End::Closed)
-    }
-
-    /// No interpreter is left: what comes until the process ends gets an answer all the same.
-    fn refuse_the_rest(&self) {
-        while let Some(job) = self.dispatch.next() {
-            fail(&job.answer);
-            job.answer.end(ProtocolStatus::RequestComplete);
-        }
     }
 
     fn run(&self, interpreter: &mut Interpreter, job: Job, slot: Option<Slot<'_>>) {
@@ -206,10 +257,7 @@ impl Exchange for Running<'_> {
             Level::Error
         };
         for line in text.lines().filter(|line| !line.is_empty()) {
-            self.crew.log.write(
-                level,
-                &format!("[pool {}] {prefix}{line}", self.crew.pool.name),
-            );
+            self.crew.log(level, &format!("{prefix}{line}"));
         }
         if to_client {
             let separator = if self.answer.has_stderr() { "; " } else { "" };

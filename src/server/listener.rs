@@ -1,14 +1,15 @@
 //! Where connections come from: the pool's socket, and siblings that have no interpreter free.
 
+#![forbid(unsafe_code)]
+
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{SockFlag, accept4};
-use socket2::SockRef;
+use socket2::{SockAddr, SockRef};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,10 +17,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::sleep;
 
-use super::connection::{self, Connection};
+use super::connection::{self, Connection, Origin};
 use super::siblings::{self, Arrivals, Siblings};
 use super::{Ground, Phase, sys};
-use crate::config::Level;
+use crate::config::{Address, Level};
 
 /// How long a process without a free interpreter leaves a new connection to its siblings before it takes it in itself.
 const AFTER_YOU: Duration = Duration::from_millis(5);
@@ -27,13 +28,17 @@ const AFTER_YOU: Duration = Duration::from_millis(5);
 /// How often a busy process looks for connections that have waited for too long.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// How long a process that should retire goes on for the sake of requests that are half-way here. Until it has ended nobody
+/// takes its place, so that the pool would be smaller for as long as its slowest client likes.
+const RETIRE_AT_LAST: Duration = Duration::from_secs(60);
+
 /// How long nothing is accepted when there are no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
 
 /// All that the I/O thread does, but for the connections themselves.
 pub(super) struct Listener {
     socket: Rc<AsyncFd<OwnedFd>>,
-    arrivals: Arrivals,
+    arrivals: Rc<Arrivals>,
     shared: Rc<Shared>,
     phase: watch::Receiver<Phase>,
 }
@@ -45,6 +50,8 @@ pub(super) struct Shared {
     pub(super) give: OwnedFd,
     /// Read into before it is known what comes; nothing stays in it.
     pub(super) buffer: std::cell::RefCell<Vec<u8>>,
+    /// How many requests are half-way here.
+    pub(super) arriving: Rc<Cell<usize>>,
     live: Cell<usize>,
     none_left: Notify,
 }
@@ -80,11 +87,12 @@ impl Listener {
         let (give, arrivals) = siblings.split()?;
         Ok(Self {
             socket: Rc::new(sys::watch(socket, Interest::READABLE)?),
-            arrivals,
+            arrivals: Rc::new(arrivals),
             shared: Rc::new(Shared {
                 ground,
                 give,
                 buffer: std::cell::RefCell::new(vec![0; connection::READ_AT_ONCE]),
+                arriving: Rc::default(),
                 live: Cell::new(0),
                 none_left: Notify::new(),
             }),
@@ -101,22 +109,44 @@ impl Listener {
             mut phase,
         } = self;
         let mut quit = signal(SignalKind::quit())?;
+        // Both are held until the end: a number that was free could become a script's file, which its children would lose
+        // (`Engine::close_in_children`).
         let doors = [
-            spawn_local(accept(socket, Rc::clone(&shared), phase.clone())),
-            spawn_local(take_over(arrivals, Rc::clone(&shared), phase.clone())),
+            spawn_local(accept(
+                Rc::clone(&socket),
+                Rc::clone(&shared),
+                phase.clone(),
+            )),
+            spawn_local(take_over(
+                Rc::clone(&arrivals),
+                Rc::clone(&shared),
+                phase.clone(),
+            )),
         ];
+        let mut tired_since = None;
         loop {
+            let rest = tired_since.map_or(Duration::MAX, |_| LOOK_AGAIN);
             tokio::select! {
                 _ = quit.recv() => { shared.ground.phase.send_replace(Phase::Quitting); }
-                changed = phase.changed() => {
-                    if changed.is_err() || *phase.borrow_and_update() != Phase::Serving {
-                        break;
+                changed = phase.changed() => if changed.is_err() { break },
+                () = sleep(rest) => {}
+            }
+            match *phase.borrow_and_update() {
+                Phase::Serving => {}
+                Phase::Tired => {
+                    let since = *tired_since.get_or_insert_with(Instant::now);
+                    if shared.arriving.get() == 0 || since.elapsed() > RETIRE_AT_LAST {
+                        shared.ground.phase.send_replace(Phase::Retiring);
                     }
                 }
+                Phase::Retiring | Phase::Quitting => break,
             }
         }
         for door in &doors {
             door.abort();
+        }
+        if *phase.borrow() == Phase::Quitting {
+            let_in_the_last(&socket, &arrivals, &shared, &phase);
         }
         while shared.live.get() > 0 {
             tokio::select! {
@@ -141,28 +171,28 @@ async fn accept(socket: Rc<AsyncFd<OwnedFd>>, shared: Rc<Shared>, phase: watch::
         if !shared.ground.is_alone && !dispatch.is_free() {
             sleep(AFTER_YOU).await;
         }
-        match accept4(
-            socket.as_raw_fd(),
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        ) {
-            Ok(descriptor) => {
-                // SAFETY: accept4 has just made it.
-                let connection = unsafe { sys::own(descriptor) };
-                if is_allowed(&connection, &shared) {
-                    begin(connection, &shared, &phase, false);
+        match SockRef::from(socket.get_ref()).accept() {
+            Ok((connection, peer)) => {
+                if is_allowed(&peer, &shared) {
+                    let _ = connection.set_tcp_nodelay(true);
+                    begin(connection.into(), &shared, &phase, Origin::Client);
                     // It may bring a request at once; whether another one can be taken depends on that.
                     yield_now().await;
                 }
             }
-            Err(nix::Error::EAGAIN) => ready.clear_ready(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
             // The client gave up before it was its turn.
-            Err(nix::Error::ECONNABORTED | nix::Error::EINTR) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) => {}
             Err(error) => {
-                shared.ground.log.write(
-                    Level::Error,
+                log(
+                    &shared,
                     &format!(
-                        "[pool {}] cannot accept connections: {error}; trying again (see rlimit_files, or LimitNOFILE of the service)",
-                        shared.ground.pool.name
+                        "cannot accept connections: {error}; trying again. If there are too many open files, raise \
+                         LimitNOFILE of the service (ulimit -n)"
                     ),
                 );
                 sleep(OUT_OF_DESCRIPTORS).await;
@@ -172,7 +202,7 @@ async fn accept(socket: Rc<AsyncFd<OwnedFd>>, shared: Rc<Shared>, phase: watch::
 }
 
 /// Takes connections from siblings while an interpreter is free.
-async fn take_over(arrivals: Arrivals, shared: Rc<Shared>, phase: watch::Receiver<Phase>) {
+async fn take_over(arrivals: Rc<Arrivals>, shared: Rc<Shared>, phase: watch::Receiver<Phase>) {
     let dispatch = &shared.ground.dispatch;
     loop {
         while !dispatch.is_free() {
@@ -188,20 +218,14 @@ async fn take_over(arrivals: Arrivals, shared: Rc<Shared>, phase: watch::Receive
             continue;
         }
         match siblings::take(arrivals.get_ref()) {
-            Ok(Some(connection)) => {
-                begin(connection, &shared, &phase, false);
+            Ok(Some((connection, _))) => {
+                begin(connection, &shared, &phase, Origin::Sibling);
                 yield_now().await;
             }
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
             Err(error) => {
-                shared.ground.log.write(
-                    Level::Error,
-                    &format!(
-                        "[pool {}] cannot take over a connection: {error}",
-                        shared.ground.pool.name
-                    ),
-                );
+                log(&shared, &format!("cannot take over a connection: {error}"));
                 sleep(OUT_OF_DESCRIPTORS).await;
             }
         }
@@ -215,34 +239,59 @@ fn turn_away_the_late(arrivals: &Arrivals, shared: &Rc<Shared>, phase: &watch::R
     };
     while siblings::waited(arrivals.get_ref()).is_some_and(|waited| waited >= limit) {
         match siblings::take(arrivals.get_ref()) {
-            Ok(Some(connection)) => begin(connection, shared, phase, true),
+            // A sibling may have been faster, and this one have come later.
+            Ok(Some((connection, waited))) if waited < limit => {
+                begin(connection, shared, phase, Origin::Sibling);
+            }
+            Ok(Some((connection, _))) => begin(connection, shared, phase, Origin::Queue),
             Ok(None) => {}
             Err(_) => return,
         }
     }
 }
 
-fn begin(connection: OwnedFd, shared: &Rc<Shared>, phase: &watch::Receiver<Phase>, is_late: bool) {
+/// The pool quits: whoever has connected already is served.
+fn let_in_the_last(
+    socket: &AsyncFd<OwnedFd>,
+    arrivals: &Arrivals,
+    shared: &Rc<Shared>,
+    phase: &watch::Receiver<Phase>,
+) {
+    while let Ok((connection, peer)) = SockRef::from(socket.get_ref()).accept() {
+        if is_allowed(&peer, shared) {
+            begin(connection.into(), shared, phase, Origin::Client);
+        }
+    }
+    while let Ok(taken) = siblings::take(arrivals.get_ref()) {
+        if let Some((connection, _)) = taken {
+            begin(connection, shared, phase, Origin::Sibling);
+        }
+    }
+}
+
+fn begin(connection: OwnedFd, shared: &Rc<Shared>, phase: &watch::Receiver<Phase>, origin: Origin) {
     let Ok(socket) = sys::watch(connection, Interest::READABLE | Interest::WRITABLE) else {
         return;
     };
     let alive = Alive::new(shared);
-    let connection = Connection::new(Rc::clone(shared), phase.clone(), is_late);
+    let connection = Connection::new(Rc::clone(shared), phase.clone(), origin);
     spawn_local(async move {
         connection.serve(socket).await;
         drop(alive);
     });
 }
 
-/// `listen.allowed_clients`. It concerns TCP only.
-fn is_allowed(connection: &OwnedFd, shared: &Shared) -> bool {
-    let socket = SockRef::from(connection);
-    let Some(address) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) else {
+/// `listen.allowed_clients`. It concerns TCP only. The address is the one that accept(2) gave: a client that has gone again has
+/// no other, though what it sent is still there.
+fn is_allowed(peer: &SockAddr, shared: &Shared) -> bool {
+    let listen = &shared.ground.pool.listen;
+    if matches!(listen.address, Address::Unix(_)) {
         return true;
+    }
+    let Some(address) = peer.as_socket() else {
+        return listen.allowed_clients.is_none();
     };
-    // Answers are written whole; waiting to join them with later ones only delays them.
-    let _ = socket.set_tcp_nodelay(true);
-    let allowed = shared.ground.pool.listen.allows(address.ip());
+    let allowed = listen.allows(address.ip());
     if !allowed {
         shared.ground.log.write(
             Level::Warning,
@@ -254,4 +303,12 @@ fn is_allowed(connection: &OwnedFd, shared: &Shared) -> bool {
         );
     }
     allowed
+}
+
+fn log(shared: &Shared, message: &str) {
+    let ground = &shared.ground;
+    ground.log.write(
+        Level::Error,
+        &format!("[pool {}] {message}", ground.pool.name),
+    );
 }

@@ -40,13 +40,9 @@ use crate::observe::{Log, Scoreboard};
 use crate::php::{Engine, is_zts};
 
 use dispatch::Dispatch;
-use interpret::Crew;
+use interpret::{Crew, join};
 use listener::Listener;
 use siblings::Siblings;
-
-/// PHP's stack on threads of our own, in bytes. Rust's default of 2 MiB is too small for deep recursion in C, and this is
-/// what Linux gives to a process's first thread.
-const INTERPRETER_STACK: usize = 8 << 20;
 
 /// What a pool process is given.
 #[derive(Debug)]
@@ -74,6 +70,8 @@ pub struct Process {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
+    /// Its interpreter has had its share of requests: it retires as soon as no request is half-way here.
+    Tired,
     /// Another process takes over: connections are handed to it.
     Retiring,
     /// The pool ends: connections are closed once they have had their answers.
@@ -118,39 +116,37 @@ pub fn run(engine: &'static Engine, process: Process) -> io::Result<()> {
     let io_thread = thread::Builder::new()
         .name("howdah-io".to_owned())
         .spawn(move || {
-            let dispatch = Arc::clone(&ground.dispatch);
+            let closer = Closer(Arc::clone(&ground.dispatch));
             let result = io_thread(ground, watch_phase, listener, siblings);
-            // Whatever happened, interpreters must not wait for ever.
-            dispatch.close();
+            drop(closer);
             result
         })?;
+    let crew = Arc::new(crew);
     let first = process.first_slot;
-    if is_zts() {
-        let crew = Arc::new(crew);
-        let threads: Vec<_> = (first..first.saturating_add(process.interpreters))
-            .map(|slot| {
-                let crew = Arc::clone(&crew);
-                thread::Builder::new()
-                    .name(format!("php-{slot}"))
-                    .stack_size(INTERPRETER_STACK)
-                    .spawn(move || crew.serve(slot))
-            })
-            .collect::<io::Result<_>>()?;
-        for thread in threads {
-            join(thread)?;
+    let served = if is_zts() {
+        let slots = first..first.saturating_add(process.interpreters);
+        // If some cannot be started, those that were still serve, and the process makes room for a better one.
+        let threads: Vec<_> = slots.map(|slot| crew.start(slot)).collect();
+        if threads.iter().any(Result::is_err) {
+            crew.phase.send_replace(Phase::Retiring);
         }
+        threads
+            .into_iter()
+            .map(|thread| thread.and_then(join))
+            .fold(Ok(()), io::Result::and)
     } else {
-        let result = crew.serve(first);
-        crew.dispatch.close();
-        result?;
-    }
-    join(io_thread)
+        crew.serve(first)
+    };
+    served.and(join(io_thread))
 }
 
-fn join(thread: thread::JoinHandle<io::Result<()>>) -> io::Result<()> {
-    thread
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+/// Whatever happens to the I/O thread, interpreters must not wait for ever.
+struct Closer(Arc<Dispatch>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// What the I/O thread stands on.

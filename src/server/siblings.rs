@@ -5,14 +5,13 @@
 //! so the process that takes it knows all there is to know. When it was put in goes along, so that whoever looks can tell
 //! whether it has waited for too long.
 
-use std::io::{self, IoSlice, IoSliceMut};
+#![forbid(unsafe_code)]
+
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
-use nix::cmsg_space;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recv, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, recv, sendmsg};
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -61,30 +60,15 @@ pub(super) fn give(to: &OwnedFd, connection: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a connection that a sibling handed on; `None` if what came was none.
+/// Takes a connection that a sibling handed on, and how long it has waited; `None` if what came was none.
 ///
 /// # Errors
 ///
 /// `WouldBlock` if there is none, and what recvmsg(2) says.
-pub(super) fn take(from: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+pub(super) fn take(from: &OwnedFd) -> io::Result<Option<(OwnedFd, Duration)>> {
     let mut since = [0; 8];
-    let mut iov = [IoSliceMut::new(&mut since)];
-    let mut space = cmsg_space!([i32; 1]);
-    let message = recvmsg::<UnixAddr>(
-        from.as_raw_fd(),
-        &mut iov,
-        Some(&mut space),
-        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control
-            && let Some(&descriptor) = descriptors.first()
-        {
-            // SAFETY: the kernel has just made it for us; there is room for one, so there are no others.
-            return Ok(Some(unsafe { sys::own(descriptor) }));
-        }
-    }
-    Ok(None)
+    let connection = sys::receive_descriptor(from, &mut since)?;
+    Ok(connection.map(|connection| (connection, age(since))))
 }
 
 /// How long the connection that is next has waited; `None` if there is none.
@@ -95,8 +79,11 @@ pub(super) fn waited(at: &OwnedFd) -> Option<Duration> {
         &mut since,
         MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK,
     );
-    (read == Ok(since.len()))
-        .then(|| Duration::from_millis(now().saturating_sub(u64::from_le_bytes(since))))
+    (read == Ok(since.len())).then(|| age(since))
+}
+
+fn age(since: [u8; 8]) -> Duration {
+    Duration::from_millis(now().saturating_sub(u64::from_le_bytes(since)))
 }
 
 /// Milliseconds on a clock that all processes share.

@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,24 @@ struct Request {
     body: Body,
     /// `CONTENT_LENGTH`, if it is a number: more is not kept.
     expected: Option<u64>,
+    /// For as long as it arrives.
+    counted: Counted,
+}
+
+/// One of so many.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// What became of time.
@@ -57,8 +77,14 @@ pub(super) enum Lateness {
 }
 
 impl Stream {
-    /// The parameters are complete.
-    pub(super) fn new(role: Role, params: Params, answer: Arc<Answer>, id: u16) -> Self {
+    /// The parameters are complete. It counts in `arriving` until the body is.
+    pub(super) fn new(
+        id: u16,
+        role: Role,
+        params: Params,
+        answer: Arc<Answer>,
+        arriving: &Rc<Cell<usize>>,
+    ) -> Self {
         let expected = params
             .get(b"CONTENT_LENGTH")
             .and_then(|text| std::str::from_utf8(text).ok())
@@ -72,6 +98,7 @@ impl Stream {
                     params,
                     body: Body::default(),
                     expected,
+                    counted: Counted::new(arriving),
                 },
                 heard: Instant::now(),
             },
@@ -124,11 +151,11 @@ impl Stream {
         else {
             return true;
         };
-        let params = request.params.iter();
+        drop(request.counted);
         self.progress = Progress::Handed {
             ticket: Arc::clone(&ticket),
             since: Instant::now(),
-            params_bytes: params.map(|(name, value)| name.len() + value.len()).sum(),
+            params_bytes: request.params.capacity(),
         };
         let accepted = dispatch.submit(Job {
             role: request.role,
@@ -146,12 +173,13 @@ impl Stream {
     /// Bytes that the parameters take while no interpreter has them.
     pub(super) fn waiting_bytes(&self) -> usize {
         match &self.progress {
+            Progress::Arriving { request, .. } => request.params.capacity(),
             Progress::Handed {
                 params_bytes,
                 ticket,
                 ..
             } if !ticket.is_taken() => *params_bytes,
-            _ => 0,
+            Progress::Handed { .. } | Progress::Refused => 0,
         }
     }
 

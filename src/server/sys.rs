@@ -1,12 +1,16 @@
 //! System calls that have no safe wrapper, and settings of this thread and process.
 
-use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use nix::cmsg_space;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, UnixAddr, recv, recvmsg, send as send_bytes,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -56,19 +60,15 @@ pub(super) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
 
 /// recv(2).
 pub(super) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
-    Ok(nix::sys::socket::recv(
-        socket.as_raw_fd(),
-        buffer,
-        nix::sys::socket::MsgFlags::MSG_DONTWAIT,
-    )?)
+    Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
 }
 
 /// send(2), without SIGPIPE.
 pub(super) fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
-    Ok(nix::sys::socket::send(
+    Ok(send_bytes(
         socket.as_raw_fd(),
         bytes,
-        nix::sys::socket::MsgFlags::MSG_DONTWAIT | nix::sys::socket::MsgFlags::MSG_NOSIGNAL,
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
     )?)
 }
 
@@ -78,12 +78,27 @@ pub(super) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<Async
     unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(io::Error::from)
 }
 
-/// An owner for a descriptor that has just come out of the kernel.
-///
-/// # Safety
-///
-/// Nobody else owns `descriptor`.
-pub(super) unsafe fn own(descriptor: libc::c_int) -> OwnedFd {
-    // SAFETY: the caller's promise.
-    unsafe { std::os::fd::FromRawFd::from_raw_fd(descriptor) }
+/// recvmsg(2) of a message and the descriptor that comes with it, which a forked and executed program does not inherit.
+/// `None` if there is none with it.
+pub(super) fn receive_descriptor(
+    socket: &OwnedFd,
+    message: &mut [u8],
+) -> io::Result<Option<OwnedFd>> {
+    let mut iov = [IoSliceMut::new(message)];
+    let mut space = cmsg_space!([libc::c_int; 1]);
+    let received = recvmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &mut iov,
+        Some(&mut space),
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    for control in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control
+            && let Some(&descriptor) = descriptors.first()
+        {
+            // SAFETY: the kernel has just made it for us. There is room for one, so there are no others.
+            return Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }));
+        }
+    }
+    Ok(None)
 }

@@ -5,6 +5,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
+
 use super::children::Ending;
 
 /// Why howdah does not start. Each message names the thing, its value and the remedy.
@@ -25,8 +27,23 @@ pub enum Error {
         /// `user` or `group`.
         kind: &'static str,
     },
+    /// A number that no account has, and no group with it.
+    #[error(
+        "[pool {pool}] {directive} = {value}: there is no account of this number, and so none that names a group; set group"
+    )]
+    NoGroup {
+        /// The pool that names it.
+        pool: String,
+        /// The directive that names it.
+        directive: &'static str,
+        /// The number.
+        value: String,
+    },
     /// The database of accounts cannot be asked.
-    #[error("[pool {pool}] {directive} = {value}: the {kind} cannot be looked up: {source}")]
+    #[error(
+        "[pool {pool}] {directive} = {value}: the {kind} cannot be looked up: {source}; mend the databases that /etc/nsswitch.conf \
+         names, or give the {kind}'s number"
+    )]
     Lookup {
         /// The pool that names it.
         pool: String,
@@ -130,13 +147,31 @@ pub enum Error {
         ending: Ending,
     },
     /// The system refuses what cannot be done without.
-    #[error("failed to {doing}: {source}")]
+    #[error("failed to {doing}: {source}{}", remedy(source))]
     System {
         /// What was to be done.
         doing: &'static str,
         /// The system's reason.
         source: io::Error,
     },
+}
+
+/// What may help against what the system says, as the end of a message.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE) => {
+            "; raise the limit of open files (ulimit -n, or LimitNOFILE of the service)"
+        }
+        Some(Errno::ENFILE) => "; raise the system's limit of open files (fs.file-max)",
+        // What fork(2) says.
+        Some(Errno::EAGAIN) => {
+            "; raise the limit of processes (ulimit -u, or TasksMax of the service)"
+        }
+        Some(Errno::ENOMEM) => "; give it more memory, or lower pm.max_children",
+        // All that is opened by a name howdah knows is there or in the error log's directory, whose errors are others.
+        Some(Errno::ENOENT) => "; see that /proc and /dev are mounted",
+        _ => "",
+    }
 }
 
 /// For `map_err`: what was to be done.

@@ -45,6 +45,16 @@ impl Account {
         if let Some(value) = &pool.group {
             account.gid = Some(group(pool, "group", value)?.as_raw());
         }
+        // It would stay in root's.
+        if let Some(value) = &pool.user
+            && account.gid.is_none()
+        {
+            return Err(Error::NoGroup {
+                pool: pool.name.clone(),
+                directive: "user",
+                value: value.clone(),
+            });
+        }
         // A number without an entry has no other groups.
         if let Some(gid) = account.gid
             && !account.groups.contains(&gid)
@@ -266,6 +276,17 @@ mod tests {
         assert_eq!((account.uid, account.gid), (Some(54321), Some(54322)));
         assert_eq!(account.groups, [54322]);
         assert_eq!(account.variables().count(), 0);
+    }
+
+    #[test]
+    fn a_number_without_an_entry_has_no_group_of_its_own() {
+        for allow_root in [false, true] {
+            let error = Account::of_pool(&with(Some("54321"), None), allow_root).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "[pool www] user = 54321: there is no account of this number, and so none that names a group; set group"
+            );
+        }
     }
 
     #[test]

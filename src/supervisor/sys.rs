@@ -105,6 +105,19 @@ pub(super) fn expect_children() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives these signals their default actions. Whoever started howdah may have it ignore some (a shell does so with SIGINT
+/// and SIGQUIT of what runs in its background, and nohup with SIGHUP), which every process and every program below would
+/// inherit: a script's programs could not be interrupted, and a signal that comes before its handler would be lost.
+///
+/// Block them first: they may have arrived.
+pub(super) fn ignore_no_longer(signals: &[Signal]) -> io::Result<()> {
+    for &one in signals {
+        // SAFETY: this sets no handler.
+        unsafe { signal(one, SigHandler::SigDfl) }?;
+    }
+    Ok(())
+}
+
 /// Takes back Rust's handlers for faults, which explain stack overflows on standard error. They let a process live on that
 /// was sent such a signal by kill(2), and PHP's own faults are none of theirs.
 ///

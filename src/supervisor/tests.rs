@@ -30,6 +30,7 @@ pub(super) fn pool() -> Pool {
             queue: None,
             header: None,
             body: None,
+            send: None,
             idle: None,
         },
         env: Vec::new(),

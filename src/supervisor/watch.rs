@@ -101,6 +101,7 @@ impl Supervisor {
         // for nobody. It is a nicety: without it they are somebody else's.
         let _ = set_child_subreaper(true);
         let signals = Signals::catch(&SIGNALS).map_err(failed_to("wait for signals"))?;
+        sys::ignore_no_longer(&SIGNALS).map_err(failed_to("set up signals"))?;
         let accounts = config
             .pools
             .iter()
@@ -147,6 +148,9 @@ impl Supervisor {
         let mut pid_file = None;
         for post in 0..self.posts.len() {
             self.start(post);
+            if self.phase != Phase::Starting {
+                break;
+            }
         }
         loop {
             let serves = |post: &Post| post.leader.as_ref().is_some_and(|leader| leader.serves);
@@ -212,6 +216,7 @@ impl Supervisor {
         self.stop(Signal::SIGTERM);
     }
 
+    /// Starts a leader. While all of them start, one that cannot ends it all.
     fn start(&mut self, index: usize) {
         let Some(post) = self.posts.get_mut(index) else {
             return;
