@@ -2,6 +2,9 @@
  * name, which applications look for. */
 #include "internal.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
+
 #include "ext/standard/head.h"
 #include "ext/standard/info.h"
 #include "zend_extensions.h"
@@ -104,6 +107,32 @@ static bool is_right_library(void)
 	return false;
 }
 
+/* --- pcntl_fork() ------------------------------------------------------------------------ */
+
+static zif_handler original_fork;
+
+/* A script's child is not to outlive the server. (What proc_open() starts may.) */
+static PHP_FUNCTION(fork_that_ends_with_us)
+{
+	original_fork(INTERNAL_FUNCTION_PARAM_PASSTHRU);
+	if (howdah_forked) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	}
+}
+
+/* Before threads copy the function table. */
+static void fork_startup(void)
+{
+	zend_function *function = zend_hash_str_find_ptr(CG(function_table), ZEND_STRL("pcntl_fork"));
+
+	if (function && function->type == ZEND_INTERNAL_FUNCTION) {
+		original_fork = function->internal_function.handler;
+		function->internal_function.handler = PHP_FN(fork_that_ends_with_us);
+	}
+}
+
+/* --- The module -------------------------------------------------------------------------- */
+
 static PHP_MINIT_FUNCTION(howdah)
 {
 	if (!is_right_library()) {
@@ -116,6 +145,7 @@ static PHP_MINIT_FUNCTION(howdah)
 	environment_startup();
 	interrupt_startup();
 	opcache_startup();
+	fork_startup();
 	return SUCCESS;
 }
 

@@ -452,6 +452,7 @@ fn the_dump_has_php_fpms_layout() {
 \trequest_queue_timeout = 60s
 \trequest_header_timeout = 60s
 \trequest_body_timeout = 60s
+\trequest_send_timeout = 300s
 \tconnection_idle_timeout = 0s
 \tchdir = undefined
 \tcatch_workers_output = no

@@ -8,32 +8,37 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
-
+use super::sink::Sink;
 use crate::config::Level;
 
 /// Bytes of a message that are logged. It fits into a packet with the kernel's default buffers, and no PHP message worth
 /// reading is longer.
 const LONGEST_MESSAGE: usize = 64 * 1024;
 
-/// How long a log that takes nothing is waited for, in milliseconds. A message is then dropped, which is better than a server
-/// that hangs because of its log.
-const PATIENCE: u16 = 5_000;
+/// How long a log that takes nothing is waited for, once, until messages are dropped. The supervisor does nothing else
+/// meanwhile, obeying signals included.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the supervisor is waited for, which may be waiting for the log.
+const RELAY_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Writes messages of a level and above. Clones write to the same place.
+///
+/// A log whose reader has stopped holds nobody up for long: messages are dropped then, and their number is logged once there
+/// is room again.
 #[derive(Debug, Clone)]
 pub struct Log {
     level: Level,
     form: Form,
-    target: Arc<OwnedFd>,
+    target: Arc<Sink>,
     /// Gets every line of [`Level::Notice`] and above, too.
-    copy: Option<Arc<OwnedFd>>,
+    copy: Option<Arc<Sink>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +50,13 @@ enum Form {
 }
 
 impl Log {
-    /// Writes lines such as `[23-Nov-2026 05:12:52] NOTICE: ready to handle connections`, each with one write(2): to a file
-    /// opened for appending, or to a pipe or terminal.
+    /// Writes lines such as `[23-Nov-2026 05:12:52] NOTICE: ready to handle connections`: to a file opened for appending, each
+    /// with one write(2), or to a pipe, terminal or socket.
     pub fn new(target: OwnedFd, level: Level) -> Self {
         Self {
             level,
             form: Form::Lines,
-            target: Arc::new(target),
+            target: Arc::new(Sink::new(target, PATIENCE)),
             copy: None,
         }
     }
@@ -69,8 +74,10 @@ impl Log {
     /// bounds of packets.
     pub fn relay(socket: OwnedFd, level: Level) -> Self {
         Self {
+            level,
             form: Form::Packets,
-            ..Self::new(socket, level)
+            target: Arc::new(Sink::new(socket, RELAY_PATIENCE)),
+            copy: None,
         }
     }
 
@@ -78,15 +85,9 @@ impl Log {
     #[must_use]
     pub fn with_copy(self, copy: OwnedFd) -> Self {
         Self {
-            copy: Some(Arc::new(copy)),
+            copy: Some(Arc::new(Sink::new(copy, PATIENCE))),
             ..self
         }
-    }
-
-    /// The same log without the copy.
-    #[must_use]
-    pub fn without_copy(self) -> Self {
-        Self { copy: None, ..self }
     }
 
     /// Messages below this level are dropped.
@@ -159,20 +160,24 @@ impl Log {
     }
 
     fn emit(&self, level: Level, message: &str) {
-        match self.form {
-            Form::Packets => {
-                let mut packet = vec![byte(level)];
-                packet.extend_from_slice(message.as_bytes());
-                put(self.target.as_fd(), &packet);
-            }
+        let form = |level: Level, message: &str| match self.form {
+            Form::Packets => [&[byte(level)], message.as_bytes()].concat(),
             Form::Lines => {
                 let time = stamp(self.level);
-                let line = format!("[{time}] {}: {}\n", level.name(), escaped(message));
-                put(self.target.as_fd(), line.as_bytes());
-                if let Some(copy) = self.copy.as_ref().filter(|_| level >= Level::Notice) {
-                    put(copy.as_fd(), line.as_bytes());
-                }
+                format!("[{time}] {}: {}\n", level.name(), escaped(message)).into_bytes()
             }
+        };
+        let report = |dropped: u64| {
+            let level = self.level.max(Level::Warning);
+            form(
+                level,
+                &format!("{dropped} messages before this one were dropped, as the log took none"),
+            )
+        };
+        let formed = form(level, message);
+        self.target.write(&formed, report);
+        if let Some(copy) = self.copy.as_ref().filter(|_| level >= Level::Notice) {
+            copy.write(&formed, report);
         }
     }
 }
@@ -247,25 +252,6 @@ fn escaped(message: &str) -> Cow<'_, str> {
         }
     }
     text.into()
-}
-
-/// One write where the system lets it be one.
-fn put(target: BorrowedFd<'_>, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match nix::unistd::write(target, bytes) {
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut set = [PollFd::new(target, PollFlags::POLLOUT)];
-                match poll(&mut set, PATIENCE) {
-                    Ok(0) => return,
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(_) => return,
-                }
-            }
-            Err(_) => return,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -364,9 +350,8 @@ mod tests {
             let log = log.clone().with_copy(file.try_clone().unwrap().into());
             log.debug("one");
             log.notice("two");
-            log.without_copy().notice("three");
         });
-        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
         let copied = contents(&mut file);
         assert!(
             copied.contains("two") && copied.lines().count() == 1,
@@ -406,6 +391,36 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], "ERROR: one\\ntwo");
         assert!(lines[1].starts_with("NOTICE: xxx") && lines[1].ends_with("x..."));
+    }
+
+    #[test]
+    fn what_was_dropped_is_reported() {
+        use std::io::Write as _;
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let mut fill = File::from(write.try_clone().unwrap());
+        fill.write_all(&[b'x'; 64 * 1024]).unwrap();
+        drop(fill);
+        let log = Log::new(write, Level::Alert);
+        log.alert("one");
+        log.alert("two");
+        log.error("not for this log");
+        let mut read = File::from(read);
+        read.read_exact(&mut [0; 64 * 1024]).unwrap();
+        log.alert("three");
+        drop(log);
+        let mut text = String::new();
+        read.read_to_string(&mut text).unwrap();
+        let lines: Vec<_> = text
+            .lines()
+            .map(|line| after_time(line, "%d-%b-%Y %H:%M:%S"))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "ALERT: 2 messages before this one were dropped, as the log took none",
+                "ALERT: three"
+            ]
+        );
     }
 
     #[test]

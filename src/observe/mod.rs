@@ -7,6 +7,7 @@
 
 mod log;
 mod scoreboard;
+mod sink;
 mod sys;
 
 pub use log::Log;

@@ -25,7 +25,6 @@ const PID: usize = 1;
 const REQUESTS: usize = 2;
 const SINCE: usize = 3;
 const LENGTHS: usize = 4;
-const QUEUED: usize = 5;
 // The texts, each with its first word and its number of words.
 const METHOD: (usize, usize) = (8, 2);
 const URI: (usize, usize) = (10, 32);
@@ -61,7 +60,7 @@ pub struct Serving {
     pub since: SystemTime,
 }
 
-// The states of a slot. They stand side by side, a word each, so that counting the idle ones reads few cache lines.
+// The states of a slot. They stand side by side, a word each, so that whoever looks for the idle ones reads few cache lines.
 /// No interpreter. Other values than these three count as this.
 const EMPTY: u64 = 0;
 const IDLE: u64 = 1;
@@ -123,31 +122,6 @@ impl Scoreboard {
             words: words.get(start..start.checked_add(SLOT)?)?,
         })
     }
-
-    /// Interpreters that wait for a request.
-    pub fn idle(&self) -> u32 {
-        self.count(|state| state == IDLE)
-    }
-
-    /// Interpreters that run one.
-    pub fn running(&self) -> u32 {
-        self.count(|state| state == RUNNING)
-    }
-
-    /// Requests that wait for an interpreter, in all processes.
-    pub fn queued(&self) -> u64 {
-        (0..self.slots())
-            .filter_map(|index| self.slot(index))
-            .fold(0, |sum, slot| sum.saturating_add(slot.queued()))
-    }
-
-    fn count(&self, is: impl Fn(u64) -> bool) -> u32 {
-        let states = self.memory.words().iter().take(self.slots);
-        let found = states
-            .filter(|state| is(state.load(Ordering::Relaxed)))
-            .count();
-        u32::try_from(found).unwrap_or(u32::MAX)
-    }
 }
 
 impl AsFd for Scoreboard {
@@ -197,19 +171,9 @@ impl Slot<'_> {
     /// The interpreter is gone. For the interpreter itself, and for whoever buries its process.
     pub fn clear(self) {
         self.state.store(EMPTY, Ordering::Release);
-        for number in [SEQUENCE, PID, REQUESTS, SINCE, LENGTHS, QUEUED] {
+        for number in [SEQUENCE, PID, REQUESTS, SINCE, LENGTHS] {
             self.set(number, 0);
         }
-    }
-
-    /// How many requests wait in the interpreter's process. Each process uses the first of its slots.
-    pub fn set_queued(self, requests: u32) {
-        self.set(QUEUED, u64::from(requests));
-    }
-
-    /// How many requests wait in the process, as it said.
-    pub fn queued(self) -> u64 {
-        self.get(QUEUED)
     }
 
     /// The process of the interpreter; `None`: there is none.
@@ -305,13 +269,11 @@ mod tests {
         let other = Scoreboard::from_fd(board.as_fd().try_clone_to_owned().unwrap()).unwrap();
         assert_eq!(other.slots(), 3);
         let (slot, seen) = (board.slot(2).unwrap(), other.slot(2).unwrap());
-        assert_eq!((seen.pid(), seen.current(), other.idle()), (None, None, 0));
+        assert_eq!((seen.pid(), seen.current()), (None, None));
+        assert!(!seen.is_idle());
 
         slot.start(42);
-        assert_eq!(
-            (seen.pid(), seen.requests(), other.idle()),
-            (Some(42), 0, 1)
-        );
+        assert_eq!((seen.pid(), seen.requests()), (Some(42), 0));
         assert!(seen.is_idle());
 
         let before = SystemTime::now();
@@ -323,17 +285,13 @@ mod tests {
         );
         let age = serving.since.duration_since(before);
         assert!(age.unwrap_or_else(|error| error.duration()) < Duration::from_secs(5));
-        assert_eq!((other.idle(), other.running()), (0, 1));
+        assert!(!seen.is_idle());
 
-        slot.set_queued(7);
-        assert_eq!(other.queued(), 7);
         slot.end();
-        assert_eq!(
-            (seen.current(), seen.requests(), other.idle()),
-            (None, 1, 1)
-        );
+        assert_eq!((seen.current(), seen.requests()), (None, 1));
+        assert!(seen.is_idle());
         seen.clear();
-        assert_eq!((slot.pid(), other.idle(), other.queued()), (None, 0, 0));
+        assert_eq!((slot.pid(), slot.is_idle()), (None, false));
     }
 
     #[test]
@@ -394,7 +352,7 @@ mod tests {
             if let Some(serving) = slot.current() {
                 assert!(serving.uri.len() <= 3 * 256);
             }
-            let _ = (slot.pid(), slot.requests(), board.idle(), board.queued());
+            let _ = (slot.pid(), slot.requests(), slot.is_idle());
         }
     }
 

@@ -131,7 +131,9 @@ impl Listener {
                 changed = phase.changed() => if changed.is_err() { break },
                 () = sleep(rest) => {}
             }
-            match *phase.borrow_and_update() {
+            // Not in the match itself, which would hold the lock that a change needs.
+            let current = *phase.borrow_and_update();
+            match current {
                 Phase::Serving => {}
                 Phase::Tired => {
                     let since = *tired_since.get_or_insert_with(Instant::now);

@@ -168,7 +168,7 @@ fn remedy(error: &io::Error) -> &'static str {
             "; raise the limit of processes (ulimit -u, or TasksMax of the service)"
         }
         Some(Errno::ENOMEM) => "; give it more memory, or lower pm.max_children",
-        // All that is opened by a name howdah knows is there or in the error log's directory, whose errors are others.
+        // Files that the configuration names have errors of their own.
         Some(Errno::ENOENT) => "; see that /proc and /dev are mounted",
         _ => "",
     }

@@ -10,20 +10,18 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdout, getpid, getppid, pipe2};
+use nix::unistd::{Pid, getpid, pipe2};
 
 use super::children::{self, Ending};
 use super::handover::Handover;
 use super::output::Output;
+use super::process::{Common, PoolProcess, lives_with, siblings};
 use super::signals::{self, Signals};
 use super::{exit, sys};
-use crate::config::{Level, Pool};
-use crate::observe::{Log, Scoreboard};
+use crate::config::Level;
+use crate::observe::Log;
 use crate::php::{self, Engine, EngineConfig, is_zts};
-use crate::server::{self, Process};
 
 const SIGNALS: [Signal; 4] = [
     Signal::SIGCHLD,
@@ -43,9 +41,6 @@ const CHANCES: u32 = 5;
 
 /// How long the next ones wait.
 const PAUSE: Duration = Duration::from_millis(900);
-
-/// Bytes of connections on their way between processes, if so many may be had.
-const SIBLINGS: usize = 4 << 20;
 
 /// Leads a pool. Gives the exit code of the leader, and of the processes that are forked here.
 pub(super) fn run(handover: RawFd) -> u8 {
@@ -136,11 +131,6 @@ pub(super) fn run(handover: RawFd) -> u8 {
     }
 }
 
-/// Asks for a signal when the parent dies. False: it is dead already.
-fn lives_with(parent: Pid, signal: Signal) -> bool {
-    set_pdeathsig(signal).is_ok() && getppid() == parent
-}
-
 /// A panic is a fault of howdah's, and standard error may lead nowhere.
 fn report_panics(log: &Log, pool: &str) {
     let (log, pool) = (log.clone(), pool.to_owned());
@@ -190,20 +180,6 @@ fn places(interpreters: u32) -> Vec<Place> {
         .collect()
 }
 
-/// What the pool's processes pass connections through. A single process has a successor, at least.
-fn siblings() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (send, receive) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-    )?;
-    if setsockopt(&send, sockopt::SndBufForce, &SIBLINGS).is_err() {
-        let _ = setsockopt(&send, sockopt::SndBuf, &SIBLINGS);
-    }
-    Ok((send, receive))
-}
-
 /// A leader at work.
 #[derive(Debug)]
 struct Leader {
@@ -215,16 +191,6 @@ struct Leader {
     /// Closed when the supervisor has been told that the pool serves.
     ready: Option<OwnedFd>,
     signals: Signals,
-}
-
-/// What the leader shares with the processes it forks.
-#[derive(Debug)]
-struct Common {
-    pool: Pool,
-    listener: OwnedFd,
-    log: Log,
-    scoreboard: Scoreboard,
-    siblings: (OwnedFd, OwnedFd),
 }
 
 /// A process's place.
@@ -272,18 +238,6 @@ enum Life {
     Failed,
     /// This is not the leader any more, but a process of the pool.
     Another(Box<PoolProcess>),
-}
-
-/// One that was just forked.
-struct PoolProcess {
-    common: Common,
-    signals: Signals,
-    leader: Pid,
-    slots: Range<u32>,
-    /// How many processes the leader has.
-    processes: u32,
-    /// Where standard output and standard error go; `None`: nowhere.
-    standard: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Leader {
@@ -520,67 +474,6 @@ struct Fresh {
     standard: Option<(OwnedFd, OwnedFd)>,
 }
 
-impl PoolProcess {
-    /// Serves until it is told to stop. Gives the exit code.
-    fn serve(self, engine: &'static Engine) -> u8 {
-        let Common {
-            pool,
-            listener,
-            log,
-            scoreboard,
-            siblings,
-        } = self.common;
-        let name = pool.name.clone();
-        let prepared = redirect(self.standard).and_then(|()| self.signals.release());
-        if let Err(error) = prepared {
-            log.error(format_args!(
-                "[pool {name}] child failed to initialize: {error}"
-            ));
-            return exit::SOFTWARE;
-        }
-        // Not SIGTERM, which a script may handle: no process outlives its leader.
-        if !lives_with(self.leader, Signal::SIGKILL) {
-            return exit::SOFTWARE;
-        }
-        let process = Process {
-            pool,
-            listener,
-            log: log.clone(),
-            scoreboard,
-            first_slot: self.slots.start,
-            interpreters: self.slots.end.saturating_sub(self.slots.start),
-            processes: self.processes,
-            siblings,
-        };
-        let result = server::run(engine, process);
-        engine.stop();
-        match result {
-            Ok(()) => exit::OK,
-            Err(error) => {
-                let pid = getpid();
-                log.error(format_args!("[pool {name}] child {pid} failed: {error}"));
-                exit::SOFTWARE
-            }
-        }
-    }
-}
-
-/// Standard output and standard error go to the leader, or nowhere.
-fn redirect(standard: Option<(OwnedFd, OwnedFd)>) -> io::Result<()> {
-    match standard {
-        Some((stdout, stderr)) => {
-            dup2_stdout(stdout)?;
-            dup2_stderr(stderr)?;
-        }
-        None => {
-            let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
-            dup2_stdout(null.as_fd())?;
-            dup2_stderr(null.as_fd())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -597,17 +490,5 @@ mod tests {
             assert_eq!(slots, (0..interpreters).collect::<Vec<_>>());
             assert_eq!(places.len() == 1, is_zts() || interpreters == 1);
         }
-    }
-
-    #[test]
-    fn nobody_waits_at_the_pair_of_siblings() {
-        let (send, receive) = siblings().unwrap();
-        nix::unistd::write(&send, b"x").unwrap();
-        let mut buffer = [0; 8];
-        assert_eq!(nix::unistd::read(&receive, &mut buffer), Ok(1));
-        assert_eq!(
-            nix::unistd::read(&receive, &mut buffer),
-            Err(nix::errno::Errno::EAGAIN)
-        );
     }
 }

@@ -16,6 +16,7 @@
 //! - `post`: one leader, as the supervisor sees it
 //! - `handover`: what a leader is given
 //! - `leader`: the leader's life: pool processes, signals, what they say
+//! - `process`: what the leader forks, from there to `crate::server`
 //! - `sockets`, `privileges`, `pidfile`, `daemon`, `signals`, `children`, `output`: one thing each
 //! - `sys`: system calls that have no safe wrapper
 
@@ -28,6 +29,7 @@ mod output;
 mod pidfile;
 mod post;
 mod privileges;
+mod process;
 mod signals;
 mod sockets;
 mod sys;

@@ -207,7 +207,7 @@ fn relay() -> io::Result<(Messages, OwnedFd)> {
         None,
         SockFlag::SOCK_CLOEXEC,
     )?;
-    // Only the receiving end: who sends waits for its turn, so that no message is lost.
+    // Only the receiving end: who sends waits for its turn, for as long as `Log` does.
     fcntl(&receive, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     // Root may have more than others. It works with less, too.
     if setsockopt(&send, sockopt::SndBufForce, &MESSAGES).is_err() {

@@ -109,7 +109,7 @@ pub(super) fn expect_children() -> io::Result<()> {
 /// and SIGQUIT of what runs in its background, and nohup with SIGHUP), which every process and every program below would
 /// inherit: a script's programs could not be interrupted, and a signal that comes before its handler would be lost.
 ///
-/// Block them first: they may have arrived.
+/// Block them first, so that none acts before it is waited for.
 pub(super) fn ignore_no_longer(signals: &[Signal]) -> io::Result<()> {
     for &one in signals {
         // SAFETY: this sets no handler.

@@ -96,7 +96,6 @@ impl Supervisor {
         sys::keep_descriptors_private();
         allow_descriptors(config.pools.len());
         daemon::silence().map_err(failed_to("open /dev/null"))?;
-        sys::expect_children().map_err(failed_to("wait for children"))?;
         // The processes of a leader that dies come here and are waited for, also in a container whose first process waits
         // for nobody. It is a nicety: without it they are somebody else's.
         let _ = set_child_subreaper(true);
@@ -192,8 +191,10 @@ impl Supervisor {
         let file = self.config.global.pid.as_deref();
         let pid_file = file.map(PidFile::create).transpose()?;
         self.phase = Phase::Serving;
-        self.reopen_log()
-            .map_err(failed_to("reopen the error log"))?;
+        self.reopen_log().map_err(|source| Error::ErrorLog {
+            path: self.log_file.clone().unwrap_or_default(),
+            source,
+        })?;
         self.log
             .notice(format_args!("fpm is running, pid {}", std::process::id()));
         self.log.notice("ready to handle connections");
