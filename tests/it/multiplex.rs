@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::support::record::{ABORT, REQUEST_COMPLETE, STDIN, record};
-use super::support::{Request, Server, Setup};
+use super::support::{Request, Server, Setup, eventually};
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     Setup::new()
@@ -125,4 +125,27 @@ fn a_large_answer_does_not_hold_up_a_small_one() {
     let small = client.response(2);
     small.expect_text("small");
     assert_eq!(client.response(1).body.len(), 300 << 16);
+}
+
+#[test]
+fn answers_that_waited_in_files_do_not_run_into_each_other() {
+    // The client reads nothing until both answers are made, which is more than anybody keeps in memory.
+    let answer = |id: u16, letter: char, length: u32| {
+        let made = SERVER.state().join(format!("made-{letter}"));
+        let code = format!(
+            "for ($i = 0; $i < {length}; $i++) echo str_repeat('{letter}', 10007); flush(); touch('{}');",
+            made.display()
+        );
+        (SERVER.run(&code).keep().id(id), made)
+    };
+    let (large, large_made) = answer(1, 'x', 300);
+    let (small, small_made) = answer(2, 'y', 100);
+    let mut client = SERVER.connect();
+    client.send(&large.bytes());
+    client.send(&small.bytes());
+    eventually("both answers are made", || {
+        (large_made.exists() && small_made.exists()).then_some(())
+    });
+    assert!(client.response(1).text() == "x".repeat(300 * 10007));
+    assert!(client.response(2).text() == "y".repeat(100 * 10007));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -436,6 +436,36 @@ fn only_allowed_clients_are_let_in() {
         );
         server.expect_log(&["WARNING", &format!("'127.0.0.{source}'")]);
     }
+}
+
+#[test]
+fn a_client_that_is_gone_before_it_was_let_in_is_not_served() {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let server = Setup::new()
+        .children(1)
+        .tcp(address)
+        .pool("listen.allowed_clients = 127.0.0.2")
+        .start();
+    let mark = server.state().join("served");
+    let request = server.run(&format!("touch('{}');", mark.display()));
+    // While nobody accepts, the client sends a whole request and resets the connection: then the socket has no peer any more.
+    let tree = server.tree();
+    for process in tree.iter().skip(1) {
+        processes::kill(process.pid, libc::SIGSTOP);
+    }
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.connect(&address.into()).unwrap();
+    (&socket).write_all(&request.bytes()).unwrap();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+    for process in tree.iter().skip(1) {
+        processes::kill(process.pid, libc::SIGCONT);
+    }
+    server.expect_log(&["WARNING", "'127.0.0.1'"]);
+    let allowed = server.run("echo 'let in';");
+    let answer = send_from(Ipv4Addr::new(127, 0, 0, 2), address, &allowed);
+    assert!(text(&answer).contains("let in"), "{:?}", text(&answer));
+    assert!(!mark.exists(), "a client that may not connect was served");
 }
 
 #[test]
@@ -986,6 +1016,74 @@ pub(crate) fn again(server: &Server) -> (Loose, Child) {
 }
 
 #[test]
+fn signals_that_were_ignored_before_the_start_are_obeyed() {
+    let signals = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP];
+    let ignores = |mask: &str| {
+        let mask = u64::from_str_radix(mask, 16).unwrap();
+        signals.iter().any(|signal| mask & (1 << (signal - 1)) != 0)
+    };
+    for signal in &signals[..3] {
+        let mut server = Setup::new().children(2).ignoring(&signals).start();
+        for process in server.tree() {
+            let mask = process.status("SigIgn");
+            assert!(!ignores(&mask), "{mask} is ignored by {process:?}");
+        }
+        // So do programs that scripts start.
+        let status = server.run("echo shell_exec('grep SigIgn: /proc/self/status');");
+        let status = status.send().text();
+        let mask = status.trim().rsplit('\t').next().unwrap();
+        assert!(!ignores(mask), "{status}");
+        assert_eq!(server.stop(*signal, AT_ONCE).code(), Some(0));
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let setup = Setup::new().children(2);
+    let mut command = setup.command(&["-F", "-O"]);
+    command.stderr(Stdio::piped());
+    let mut child = spawn(command);
+    let loose = Loose(child.id().cast_signed());
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("ready to handle connections") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    let root = setup.dir().join("root");
+    let log = "<?php for ($i = 0; $i < 500; $i++) error_log(str_repeat('x', 1000)); echo 'logged';";
+    write(&root.join("log.php"), log);
+    let address = Address::Unix(setup.dir().join("socket"));
+    let request = Request::get(&address, &root, "/log.php");
+    let start = Instant::now();
+    for _ in 0..8 {
+        request.send().expect_text("logged");
+    }
+    // Once there is room again, the log says what it lacks.
+    let mut read = vec![0; 48 * 1024];
+    stderr.read_exact(&mut read).unwrap();
+    for _ in 0..8 {
+        request.send().expect_text("logged");
+    }
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    processes::kill(loose.0, libc::SIGTERM);
+    let status = within(Duration::from_secs(5), "SIGTERM ends it", || {
+        child.try_wait().unwrap()
+    });
+    assert_eq!(status.code(), Some(0));
+    stderr.read_to_end(&mut read).unwrap();
+    let lines: Vec<String> = text(&read)
+        .lines()
+        .map(|line| line.chars().take(100).collect())
+        .collect();
+    let report = " messages before this one were dropped, as the log took none";
+    assert!(
+        lines.iter().any(|line| line.ends_with(report)),
+        "{lines:#?}"
+    );
+}
+
+#[test]
 fn signals_of_php_fpm_that_are_not_obeyed_yet_do_no_harm() {
     let server = Setup::new().children(1).start();
     for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGHUP] {
@@ -1136,6 +1234,40 @@ fn one_pool_that_cannot_start_keeps_all_from_starting() {
         !dir.path().join("socket").exists(),
         "the first pool's socket is left behind"
     );
+}
+
+#[test]
+fn one_leader_that_cannot_start_keeps_the_others_from_being_tried() {
+    let dir = directory();
+    let more: String = (0..12)
+        .map(|number| {
+            let socket = dir.path().join(format!("socket-{number}"));
+            let (user, socket) = (account().unwrap_or("nobody"), socket.display());
+            format!("[pool-{number}]\nuser = {user}\nlisten = {socket}\npm = static\npm.max_children = 1\n")
+        })
+        .collect();
+    let path = configuration(dir.path(), &more);
+    // Enough for the sockets of all pools, but not for all leaders.
+    let stderr = dir.path().join("stderr");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 56; exec \"$@\"", "sh"])
+        .arg(binary())
+        .args(["-F", "-O", "-y", path.to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&stderr).unwrap());
+    let status = finish(command, "a server without descriptors");
+    let said = fs::read_to_string(stderr).unwrap();
+    assert_eq!(status.code(), Some(78), "it said:\n{said}");
+    for (words, times) in [
+        ("failed to start a pool's leader", 1),
+        ("raise the limit of open files (ulimit -n", 1),
+        ("FPM initialization failed", 1),
+        ("next try", 0),
+    ] {
+        assert_eq!(said.matches(words).count(), times, "{words:?} in:\n{said}");
+    }
 }
 
 #[test]

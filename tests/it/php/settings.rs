@@ -141,6 +141,59 @@ fn user_ini_files_hold_for_their_directory_and_below() {
 }
 
 #[test]
+fn user_ini_files_of_directories_that_were_missing_are_found() {
+    let server = Setup::new().children(1).start();
+    for _ in 0..2 {
+        assert_eq!(server.get("/late/show.php").send().status, 404);
+    }
+    server.file("late/.user.ini", "precision = 6\n");
+    server.file("late/show.php", format!("<?php {SHOW}"));
+    let late = server.get("/late/show.php").send().text();
+    assert!(late.starts_with("6 "), "{late}");
+}
+
+#[test]
+fn user_ini_files_hold_in_any_number_of_directories() {
+    let server = Setup::new()
+        .children(1)
+        .file("site/.user.ini", "precision = 6\n")
+        .file("site/show.php", "<?php echo ini_get('precision');")
+        .start();
+    let mut client = server.connect();
+    // The same one by more names than an interpreter keeps.
+    for number in 0..1_300 {
+        let name: String = (0..11)
+            .map(|bit| if number >> bit & 1 == 1 { "././" } else { "./" })
+            .collect();
+        let request = server.get(&format!("/site/{name}show.php")).keep();
+        client.request(&request).expect_text("6");
+    }
+}
+
+#[test]
+fn the_last_one_of_two_parameters_counts() {
+    let server = Setup::new()
+        .children(1)
+        .file(".user.ini", "precision = 6\n")
+        .file(
+            "site/show.php",
+            "<?php echo ini_get('precision'), ' ', ini_get('user_agent'), ' ', basename($_SERVER['DOCUMENT_ROOT']), ' ', basename(getenv('DOCUMENT_ROOT'));",
+        )
+        .start();
+    let request = server.get("/site/show.php");
+    request.send().expect_text("6  root root");
+    // As nginx sends them where DOCUMENT_ROOT is set after an include that sets it, too.
+    let site = server.root().join("site");
+    let request = request.another_param("DOCUMENT_ROOT", site.to_str().unwrap());
+    request.send().expect_text("14  site site");
+    request
+        .another_param("PHP_VALUE", "precision = 5\nuser_agent = first")
+        .another_param("PHP_VALUE", "precision = 4")
+        .send()
+        .expect_text("4  site site");
+}
+
+#[test]
 fn user_ini_files_above_the_document_root_are_not_read() {
     let server = Setup::new()
         .file("site/.user.ini", "precision = 6\n")

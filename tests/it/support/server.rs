@@ -29,6 +29,7 @@ pub(crate) struct Setup {
     more: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    ignored: Vec<i32>,
 }
 
 impl Setup {
@@ -49,6 +50,7 @@ impl Setup {
             more: String::new(),
             args: Vec::new(),
             env: Vec::new(),
+            ignored: Vec::new(),
         }
     }
 
@@ -90,6 +92,12 @@ impl Setup {
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it as a shell does in its background: with these signals ignored.
+    pub(crate) fn ignoring(mut self, signals: &[i32]) -> Self {
+        self.ignored.extend(signals);
         self
     }
 
@@ -179,6 +187,16 @@ impl Setup {
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output);
+        let ignored = self.ignored.clone();
+        // SAFETY: signal(2) may be called between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                for &signal in &ignored {
+                    libc::signal(signal, libc::SIG_IGN);
+                }
+                Ok(())
+            });
+        }
         command
     }
 
