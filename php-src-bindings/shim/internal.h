@@ -9,6 +9,8 @@
 #include "php_output.h"
 #include "php_variables.h"
 
+#include <signal.h>
+
 #include "howdah.h"
 
 #ifdef ZTS
@@ -42,6 +44,9 @@ ZEND_BEGIN_MODULE_GLOBALS(howdah)
 	struct disabled_function *disabled_functions;
 	/* A fatal error got past PHP's guards: nothing of this interpreter can be trusted. */
 	bool broken;
+	/* The signal mask before a script changed it; see module.c */
+	sigset_t mask;
+	bool mask_changed;
 	request_state request;
 ZEND_END_MODULE_GLOBALS(howdah)
 

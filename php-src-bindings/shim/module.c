@@ -107,7 +107,7 @@ static bool is_right_library(void)
 	return false;
 }
 
-/* --- pcntl_fork() ------------------------------------------------------------------------ */
+/* --- pcntl ------------------------------------------------------------------------------- */
 
 static zif_handler original_fork;
 
@@ -120,15 +120,40 @@ static PHP_FUNCTION(fork_that_ends_with_us)
 	}
 }
 
-/* Before threads copy the function table. */
-static void fork_startup(void)
+static zif_handler original_sigprocmask;
+
+/* What a script blocks is not to stay blocked for the next one. */
+static PHP_FUNCTION(sigprocmask_that_ends_with_the_request)
 {
-	zend_function *function = zend_hash_str_find_ptr(CG(function_table), ZEND_STRL("pcntl_fork"));
+	if (!HG(mask_changed)) {
+		HG(mask_changed) = pthread_sigmask(SIG_SETMASK, NULL, &HG(mask)) == 0;
+	}
+	original_sigprocmask(INTERNAL_FUNCTION_PARAM_PASSTHRU);
+}
+
+static void signal_mask_request_shutdown(void)
+{
+	if (HG(mask_changed)) {
+		HG(mask_changed) = false;
+		pthread_sigmask(SIG_SETMASK, &HG(mask), NULL);
+	}
+}
+
+static void replace(const char *name, size_t length, zif_handler replacement, zif_handler *original)
+{
+	zend_function *function = zend_hash_str_find_ptr(CG(function_table), name, length);
 
 	if (function && function->type == ZEND_INTERNAL_FUNCTION) {
-		original_fork = function->internal_function.handler;
-		function->internal_function.handler = PHP_FN(fork_that_ends_with_us);
+		*original = function->internal_function.handler;
+		function->internal_function.handler = replacement;
 	}
+}
+
+/* Before threads copy the function table. */
+static void pcntl_startup(void)
+{
+	replace(ZEND_STRL("pcntl_fork"), PHP_FN(fork_that_ends_with_us), &original_fork);
+	replace(ZEND_STRL("pcntl_sigprocmask"), PHP_FN(sigprocmask_that_ends_with_the_request), &original_sigprocmask);
 }
 
 /* --- The module -------------------------------------------------------------------------- */
@@ -145,7 +170,7 @@ static PHP_MINIT_FUNCTION(howdah)
 	environment_startup();
 	interrupt_startup();
 	opcache_startup();
-	fork_startup();
+	pcntl_startup();
 	return SUCCESS;
 }
 
@@ -172,6 +197,7 @@ static ZEND_MODULE_POST_ZEND_DEACTIVATE_D(howdah)
 	HG(request).body_closed = true;
 	request_ini_deactivate();
 	environment_request_shutdown();
+	signal_mask_request_shutdown();
 	return SUCCESS;
 }
 

@@ -94,6 +94,8 @@ pub struct Pm {
 /// How long things may take; `None` is for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
+    /// A request runs.
+    pub terminate: Option<Duration>,
     /// A request waits for an interpreter.
     pub queue: Option<Duration>,
     /// A client sends the parameters of a request it has begun.
@@ -262,6 +264,7 @@ impl Builder<'_> {
                 },
             },
             timeouts: Timeouts {
+                terminate: pool.request_terminate_timeout.value.timeout(),
                 queue: pool.request_queue_timeout.value.timeout(),
                 header: pool.request_header_timeout.value.timeout(),
                 body: pool.request_body_timeout.value.timeout(),

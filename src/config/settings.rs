@@ -79,6 +79,7 @@ pub(super) struct PoolSettings {
     pub(super) pm_processes: Setting<Option<Positive>>,
     pub(super) pm_max_queue: Setting<Count>,
     pub(super) pm_max_requests: Setting<Count>,
+    pub(super) request_terminate_timeout: Setting<Seconds>,
     pub(super) request_queue_timeout: Setting<Seconds>,
     pub(super) request_header_timeout: Setting<Seconds>,
     pub(super) request_body_timeout: Setting<Seconds>,

@@ -494,8 +494,11 @@ pub(super) static DIRECTIVES: &[Directive] = &[
     row(
         "request_terminate_timeout",
         Some("0"),
-        not_yet(Pool, "time"),
-        "After how long a request is ended by force; 0 is never.",
+        pool!(request_terminate_timeout),
+        "How long a request may run before it is ended, whatever its own time limit is; 0 is for ever. The client is answered \
+         504 if it has seen nothing yet; the script ends as by a fatal error, shutdown functions included, at its next \
+         instruction or when a system call that blocks is broken; where PHP itself waits on, as for another server's answer, it \
+         occupies its interpreter until that wait is over. The time it waited for its turn does not count.",
     ),
     row(
         "request_terminate_timeout_track_finished",
@@ -576,7 +579,8 @@ pub(super) static DIRECTIVES: &[Directive] = &[
         "clear_env",
         Some("yes"),
         pool!(clear_env),
-        "Whether scripts see only the variables of `env[]`, and not howdah's own environment.",
+        "Whether scripts see only the variables of `env[]`, and not howdah's own environment. Large bodies and answers wait in \
+         the directory for temporary files, which is `env[TMPDIR]`, or /tmp.",
     ),
     row(
         "security.limit_extensions",

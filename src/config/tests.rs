@@ -449,6 +449,7 @@ fn the_dump_has_php_fpms_layout() {
 \tpm.processes = undefined
 \tpm.max_queue = 0
 \tpm.max_requests = 0
+\trequest_terminate_timeout = 0s
 \trequest_queue_timeout = 60s
 \trequest_header_timeout = 60s
 \trequest_body_timeout = 60s

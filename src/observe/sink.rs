@@ -104,6 +104,8 @@ impl Sink {
             match self.try_write(rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(Errno::EINTR) => {}
+                // Somebody else took the room that there was.
+                Err(Errno::EAGAIN) if wait && Instant::now() >= until => break,
                 Err(Errno::EAGAIN) => wait = true,
                 Err(_) => break,
             }

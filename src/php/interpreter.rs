@@ -8,6 +8,7 @@ use php_src_bindings as ffi;
 use super::engine::Engine;
 use super::exchange::{Context, Exchange};
 use super::request::Request;
+use super::stopper::Stopper;
 
 /// A PHP interpreter on the thread that made it; it cannot leave that thread.
 #[derive(Debug)]
@@ -84,8 +85,9 @@ impl Interpreter {
         self.broken
     }
 
-    /// Runs a request from start-up to shutdown. Whatever the script does is an answer, not an error.
-    pub fn run(&mut self, request: &Request, exchange: &dyn Exchange) -> Report {
+    /// Runs a request from start-up to shutdown. Whatever the script does is an answer, not an error. Other threads can end it
+    /// with the stopper.
+    pub fn run(&mut self, request: &Request, exchange: &dyn Exchange, stopper: &Stopper) -> Report {
         if self.broken {
             return Report {
                 outcome: Outcome::Broken,
@@ -97,11 +99,14 @@ impl Interpreter {
         let context = Context { exchange, request };
         let variables = request.variables();
         let c_request = request.for_c(&variables, (&raw const context).cast::<c_void>().cast_mut());
+        // SAFETY: this thread is an interpreter (`self` exists and cannot leave it), and runs nothing before the call below.
+        let watched = unsafe { stopper.watch() };
         // Counts as broken until it has returned, in case it never does.
         self.broken = true;
         // SAFETY: this thread is an interpreter (`self` exists and cannot leave it), and all that the request points at
         // outlives the call. No longjmp leaves it.
         let result = unsafe { ffi::howdah_request_run(&raw const c_request) };
+        drop(watched);
         let outcome = match result.outcome {
             ffi::HOWDAH_ENDED => Outcome::Ended,
             ffi::HOWDAH_NOT_STARTED => Outcome::NotStarted,

@@ -5,6 +5,7 @@
 //! - [`Engine`]: PHP's process-wide part, started once
 //! - [`Interpreter`]: one PHP interpreter, bound to its thread for life
 //! - [`Request`]: what an interpreter is asked to run
+//! - [`Stopper`]: how other threads end a request that runs
 //! - [`Exchange`]: the other end of a request: its body, its answer, its messages
 //! - [`script`]: from FastCGI parameters to the script to run
 //!
@@ -16,11 +17,13 @@ mod exchange;
 mod interpreter;
 mod request;
 pub mod script;
+mod stopper;
 
 pub use engine::{Engine, EngineConfig, EngineError, Paths, Settings, paths};
 pub use exchange::{BodyLost, Exchange};
 pub use interpreter::{Interpreter, InterpreterError, Outcome, Report};
 pub use request::Request;
+pub use stopper::Stopper;
 
 /// The version of the PHP that this was built with, such as `8.2.36`.
 pub fn version() -> &'static str {

@@ -13,10 +13,11 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answer::{Answer, Left};
+use super::dispatch::Ticket;
 use super::listener::Shared;
 use super::stream::{Lateness, Stream};
 use super::{Phase, siblings, sys};
@@ -41,6 +42,9 @@ const REQUESTS_AT_ONCE: usize = 256;
 
 /// How long what a client has begun to send may still take when the pool quits.
 const LAST_ORDERS: Duration = Duration::from_millis(500);
+
+/// How often a request that ran for too long is told to end.
+const END_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a closing connection waits for a client that is still sending: closing at once would take from it what it
 /// has not read yet.
@@ -561,9 +565,24 @@ impl Connection {
             self.stop_reading();
         }
         let mut overloaded = false;
+        let mut terminated = Vec::new();
         for stream in &mut self.streams {
-            let lateness = stream.time_out(now, &timeouts, &self.shared.ground.dispatch);
-            overloaded |= lateness == Lateness::Queue;
+            match stream.time_out(now, &timeouts, &self.shared.ground.dispatch) {
+                Lateness::InTime | Lateness::Body => {}
+                Lateness::Queue => overloaded = true,
+                Lateness::Running => terminated.extend(stream.terminate()),
+            }
+        }
+        for ticket in terminated {
+            let seconds = ticket
+                .taken_at()
+                .map_or(0.0, |taken| taken.elapsed().as_secs_f64());
+            let what = ticket.description.get().map_or("a request", String::as_str);
+            self.log(
+                Level::Warning,
+                &format!("{what} execution timed out ({seconds:.6} sec), terminating"),
+            );
+            spawn_local(end(ticket));
         }
         if overloaded {
             self.log_too_late();
@@ -597,6 +616,14 @@ impl Drop for Connection {
 
 fn has_input(socket: &OwnedFd) -> bool {
     sys::receive(socket, &mut [0]).is_ok_and(|count| count > 0)
+}
+
+/// Ends a request that runs for too long. Its shutdown functions may be as slow, and what blocks in an extension may go on
+/// blocking, so it is told again.
+async fn end(ticket: Arc<Ticket>) {
+    while ticket.stopper.time_out() {
+        sleep(END_AGAIN).await;
+    }
 }
 
 /// Lets the client read to the end: a socket that is closed with bytes unread is reset.

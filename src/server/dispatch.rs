@@ -4,13 +4,15 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use super::answer::Answer;
 use super::body::Body;
 use crate::fastcgi::{Params, Role};
+use crate::php::Stopper;
 
 /// A complete request.
 #[derive(Debug)]
@@ -24,7 +26,14 @@ pub(super) struct Job {
 
 /// Who has a job: it is taken once, or withdrawn before.
 #[derive(Debug, Default)]
-pub(super) struct Ticket(AtomicU8);
+pub(super) struct Ticket {
+    state: AtomicU8,
+    taken_at: OnceLock<Instant>,
+    /// Ends the job while it runs.
+    pub(super) stopper: Stopper,
+    /// What the job is, for the log; set once it runs.
+    pub(super) description: OnceLock<String>,
+}
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
@@ -32,14 +41,24 @@ const WITHDRAWN: u8 = 2;
 
 impl Ticket {
     fn change(&self, to: u8) -> bool {
-        self.0
+        let changed = self
+            .state
             .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+            .is_ok();
+        if changed && to == TAKEN {
+            self.taken_at.get_or_init(Instant::now);
+        }
+        changed
     }
 
     /// An interpreter runs it, or has run it.
     pub(super) fn is_taken(&self) -> bool {
-        self.0.load(Ordering::Acquire) == TAKEN
+        self.state.load(Ordering::Acquire) == TAKEN
+    }
+
+    /// When an interpreter took it.
+    pub(super) fn taken_at(&self) -> Option<Instant> {
+        self.taken_at.get().copied()
     }
 }
 

@@ -169,7 +169,7 @@ impl Crew {
             mut params,
             body,
             answer,
-            ticket: _,
+            ticket,
         } = job;
         params.set(b"FCGI_ROLE", role.name().as_bytes());
         let request = Request::new(
@@ -181,6 +181,11 @@ impl Crew {
         if let Some(slot) = slot {
             show(slot, request.params());
         }
+        if self.pool.timeouts.terminate.is_some() {
+            ticket
+                .description
+                .get_or_init(|| describe(request.params()));
+        }
         let running = Running {
             crew: self,
             answer: &answer,
@@ -189,7 +194,7 @@ impl Crew {
         if let Some(refusal) = request.refusal() {
             running.log(refusal.to_string().as_bytes(), false, true);
         }
-        let report = interpreter.run(&request, &running);
+        let report = interpreter.run(&request, &running, &ticket.stopper);
         if report.outcome != Outcome::Ended {
             fail(&answer);
         }
@@ -203,11 +208,26 @@ impl Crew {
 /// Tells the scoreboard what runs now.
 fn show(slot: Slot<'_>, params: &Params) {
     let get = |name: &[u8]| params.get(name).unwrap_or_default();
-    let uri = params
+    slot.begin(get(b"REQUEST_METHOD"), uri(params), get(b"SCRIPT_FILENAME"));
+}
+
+/// As php-fpm names a request in its log.
+fn describe(params: &Params) -> String {
+    let get = |name: &[u8]| String::from_utf8_lossy(params.get(name).unwrap_or_default());
+    format!(
+        "child {}, script '{}' (request: \"{} {}\")",
+        std::process::id(),
+        get(b"SCRIPT_FILENAME"),
+        get(b"REQUEST_METHOD"),
+        String::from_utf8_lossy(uri(params)),
+    )
+}
+
+fn uri(params: &Params) -> &[u8] {
+    params
         .get(b"REQUEST_URI")
         .or_else(|| params.get(b"SCRIPT_NAME"))
-        .unwrap_or_default();
-    slot.begin(get(b"REQUEST_METHOD"), uri, get(b"SCRIPT_FILENAME"));
+        .unwrap_or_default()
 }
 
 /// Nothing ran, or nobody knows how far: if the client has seen nothing yet, it gets an error that it understands.

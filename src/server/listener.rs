@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) arriving: Rc<Cell<usize>>,
     live: Cell<usize>,
     none_left: Notify,
+    /// There is room for another connection again.
+    room: Notify,
 }
 
 /// Counts a connection for as long as it lives.
@@ -69,6 +71,7 @@ impl Alive {
 impl Drop for Alive {
     fn drop(&mut self) {
         self.0.live.set(self.0.live.get() - 1);
+        self.0.room.notify_waiters();
         if self.0.live.get() == 0 {
             self.0.none_left.notify_one();
         }
@@ -95,6 +98,7 @@ impl Listener {
                 arriving: Rc::default(),
                 live: Cell::new(0),
                 none_left: Notify::new(),
+                room: Notify::new(),
             }),
             phase,
         })
@@ -164,6 +168,9 @@ impl Listener {
 async fn accept(socket: Rc<AsyncFd<OwnedFd>>, shared: Rc<Shared>, phase: watch::Receiver<Phase>) {
     let dispatch = &shared.ground.dispatch;
     loop {
+        while shared.live.get() >= shared.ground.most_connections {
+            shared.room.notified().await;
+        }
         if !shared.ground.is_alone && !dispatch.is_free() {
             sleep(AFTER_YOU).await;
         }
@@ -207,6 +214,9 @@ async fn accept(socket: Rc<AsyncFd<OwnedFd>>, shared: Rc<Shared>, phase: watch::
 async fn take_over(arrivals: Rc<Arrivals>, shared: Rc<Shared>, phase: watch::Receiver<Phase>) {
     let dispatch = &shared.ground.dispatch;
     loop {
+        while shared.live.get() >= shared.ground.most_connections {
+            shared.room.notified().await;
+        }
         while !dispatch.is_free() {
             tokio::select! {
                 () = dispatch.freed.notified() => {}
@@ -272,6 +282,7 @@ fn let_in_the_last(
 }
 
 fn begin(connection: OwnedFd, shared: &Rc<Shared>, phase: &watch::Receiver<Phase>, origin: Origin) {
+    let connection = sys::out_of_the_way(connection);
     let Ok(socket) = sys::watch(connection, Interest::READABLE | Interest::WRITABLE) else {
         return;
     };

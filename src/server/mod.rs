@@ -85,7 +85,7 @@ enum Phase {
 ///
 /// If the process cannot get what it needs: threads, descriptors, an interpreter.
 pub fn run(engine: &'static Engine, process: Process) -> io::Result<()> {
-    sys::raise_descriptor_limit();
+    let most_connections = sys::raise_descriptor_limit();
     let dispatch = Arc::new(Dispatch::new(process.pool.pm.max_queue));
     let (phase, watch_phase) = watch::channel(Phase::Serving);
     let pool = Arc::new(process.pool);
@@ -110,6 +110,7 @@ pub fn run(engine: &'static Engine, process: Process) -> io::Result<()> {
         dispatch,
         phase,
         is_alone: process.processes < 2,
+        most_connections,
     };
     let (give, take) = process.siblings;
     let (listener, siblings) = (process.listener, Siblings::new(give, take));
@@ -157,6 +158,8 @@ struct Ground {
     phase: watch::Sender<Phase>,
     /// There is nobody to hand connections to while this process serves.
     is_alone: bool,
+    /// More would leave PHP without descriptors; they wait in the listen queue.
+    most_connections: usize,
 }
 
 fn io_thread(

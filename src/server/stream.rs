@@ -35,6 +35,8 @@ enum Progress {
         ticket: Arc<Ticket>,
         since: Instant,
         params_bytes: usize,
+        /// It ran for too long, and is being ended.
+        is_ending: bool,
     },
     /// It was answered without PHP.
     Refused,
@@ -74,6 +76,8 @@ pub(super) enum Lateness {
     Body,
     /// No interpreter became free; the client has been told.
     Queue,
+    /// It runs for too long; the client has been told, if it had seen nothing yet.
+    Running,
 }
 
 impl Stream {
@@ -156,6 +160,7 @@ impl Stream {
             ticket: Arc::clone(&ticket),
             since: Instant::now(),
             params_bytes: request.params.capacity(),
+            is_ending: false,
         };
         let accepted = dispatch.submit(Job {
             role: request.role,
@@ -187,10 +192,22 @@ impl Stream {
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         match &self.progress {
             Progress::Arriving { heard, .. } => Some(*heard + timeouts.body?),
-            Progress::Handed { ticket, since, .. } if !ticket.is_taken() => {
-                Some(*since + timeouts.queue?)
-            }
-            Progress::Handed { .. } | Progress::Refused => None,
+            Progress::Handed {
+                ticket,
+                since,
+                is_ending,
+                ..
+            } => match (ticket.taken_at(), timeouts.terminate) {
+                (Some(taken), Some(limit)) if !is_ending => Some(Instant::from_std(taken) + limit),
+                (Some(_), _) => None,
+                // Nobody tells when it is taken: the time to look is when it could be too late at the earliest.
+                (None, limit) => {
+                    let queue = timeouts.queue.map(|timeout| *since + timeout);
+                    let look = limit.map(|limit| Instant::now() + limit);
+                    queue.into_iter().chain(look).min()
+                }
+            },
+            Progress::Refused => None,
         }
     }
 
@@ -219,8 +236,38 @@ impl Stream {
                 self.overload();
                 Lateness::Queue
             }
+            Progress::Handed {
+                ticket,
+                is_ending: false,
+                ..
+            } if ticket
+                .taken_at()
+                .is_some_and(|taken| is_late(Instant::from_std(taken), timeouts.terminate)) =>
+            {
+                Lateness::Running
+            }
             _ => Lateness::InTime,
         }
+    }
+
+    /// It ran for too long: gives the client an answer, if it has seen nothing yet, and the ticket of the request to end.
+    pub(super) fn terminate(&mut self) -> Option<Arc<Ticket>> {
+        let Progress::Handed {
+            ticket, is_ending, ..
+        } = &mut self.progress
+        else {
+            return None;
+        };
+        *is_ending = true;
+        let ticket = Arc::clone(ticket);
+        if self.answer.is_blank() {
+            self.refuse(
+                "504 Gateway Timeout",
+                "The server took too long to answer.\n",
+                ProtocolStatus::RequestComplete,
+            );
+        }
+        Some(ticket)
     }
 
     /// Nobody waits for it any more.

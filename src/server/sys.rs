@@ -4,6 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::cmsg_space;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -17,13 +18,36 @@ use tokio::io::unix::AsyncFd;
 /// More descriptors than this help nobody, and some programs that scripts start walk through all that they may have.
 const ENOUGH_DESCRIPTORS: u64 = 65_536;
 
-/// Every connection is a descriptor, and the customary soft limit of 1,024 is too few for idle ones.
-pub(super) fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let enough = hard.min(ENOUGH_DESCRIPTORS);
-        if soft < enough {
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, enough, hard);
-        }
+/// The descriptors that select(2) can watch. They are for PHP, whose scripts and extensions use it.
+const FOR_SELECT: u64 = 1024;
+
+/// Every connection is a descriptor, and the customary soft limit of 1,024 is too few for idle ones. Gives how many
+/// connections leave PHP enough.
+pub(super) fn raise_descriptor_limit() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return usize::MAX;
+    };
+    let enough = hard.min(ENOUGH_DESCRIPTORS);
+    let limit = if soft < enough && setrlimit(Resource::RLIMIT_NOFILE, enough, hard).is_ok() {
+        enough
+    } else {
+        soft
+    };
+    let for_php = if limit >= 2 * FOR_SELECT {
+        FOR_SELECT
+    } else {
+        limit / 2
+    };
+    usize::try_from(limit - for_php).unwrap_or(usize::MAX)
+}
+
+/// The same connection under a number that select(2) does not need, if there is one.
+pub(super) fn out_of_the_way(connection: OwnedFd) -> OwnedFd {
+    let to = FcntlArg::F_DUPFD_CLOEXEC(FOR_SELECT as libc::c_int);
+    match fcntl(&connection, to) {
+        // SAFETY: the kernel has just made it for us.
+        Ok(high) => unsafe { OwnedFd::from_raw_fd(high) },
+        Err(_) => connection,
     }
 }
 

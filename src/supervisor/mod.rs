@@ -146,6 +146,8 @@ fn refuse(log: &Log, error: &Error) -> u8 {
 /// A pool's leader: another run of this program, started by the supervisor, which has left open this descriptor of what it
 /// hands over. Gives the exit code.
 pub fn lead(handover: i32) -> u8 {
+    // It was executed as /proc/self/exe, which tools that look for processes by name would show.
+    let _ = nix::sys::prctl::set_name(c"howdah");
     leader::run(handover)
 }
 

@@ -27,6 +27,7 @@ pub(super) fn pool() -> Pool {
             max_queue: 0,
         },
         timeouts: Timeouts {
+            terminate: None,
             queue: None,
             header: None,
             body: None,

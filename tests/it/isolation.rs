@@ -911,3 +911,19 @@ fn a_sessions_lock_ends_with_its_request() {
             .expect_text("unlocked");
     }
 }
+
+#[test]
+fn a_signal_mask_ends_with_its_request() {
+    let server = Setup::new().children(1).start();
+    let blocked =
+        "pcntl_sigprocmask(SIG_BLOCK, [], $blocked); sort($blocked); echo json_encode($blocked);";
+    let before = server.run(blocked).send().text();
+    let during = server
+        .run(&format!(
+            "pcntl_sigprocmask(SIG_SETMASK, [SIGINT, SIGUSR1, SIGCHLD, SIGALRM]); {blocked}"
+        ))
+        .send()
+        .text();
+    assert_ne!(during, before);
+    server.run(blocked).send().expect_text(&before);
+}

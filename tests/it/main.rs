@@ -18,3 +18,4 @@ mod opcache;
 mod php;
 mod process;
 mod support;
+mod terminate;
