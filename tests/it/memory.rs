@@ -520,10 +520,20 @@ fn expect_no_growth(setup: Setup) {
         )
         .file("kinds/body.php", "<?php echo strlen(file_get_contents('php://input'));")
         .start();
-    serve_all_kinds(&server, 25);
-    let before = memory(&server);
-    serve_all_kinds(&server, 100);
-    let after = memory(&server);
+    // An interpreter is small when it is fresh, and there may be one more for a moment: the middle of many looks counts.
+    let middle_of_25_looks = || {
+        let mut looks: Vec<u64> = (0..25)
+            .map(|_| {
+                serve_all_kinds(&server, 1);
+                memory(&server)
+            })
+            .collect();
+        looks.sort_unstable();
+        looks[12]
+    };
+    let before = middle_of_25_looks();
+    serve_all_kinds(&server, 75);
+    let after = middle_of_25_looks();
     let (grown, allowed) = (after.saturating_sub(before) >> 10, ALLOWED >> 10);
     assert!(
         grown < allowed,
