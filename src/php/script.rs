@@ -22,6 +22,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use crate::fastcgi::Params;
 
 /// The longest path that Linux takes, its final NUL included; a longer one need not be looked for.
@@ -89,6 +91,11 @@ pub enum Refusal {
         /// The system's reason.
         reason: String,
     },
+    /// PHP could not open the file, as the system had no descriptor left for it.
+    OutOfDescriptors {
+        /// The file.
+        script: CString,
+    },
     /// The parameters make no sense; php-fpm would have guessed.
     BadRequest(&'static str),
 }
@@ -99,6 +106,8 @@ impl Refusal {
         match self {
             Self::NotFound | Self::NotOpened { denied: false, .. } => 404,
             Self::Forbidden { .. } | Self::NotOpened { denied: true, .. } => 403,
+            // php-fpm says 404, which others may remember.
+            Self::OutOfDescriptors { .. } => 503,
             Self::BadRequest(_) => 400,
         }
     }
@@ -109,6 +118,7 @@ impl Refusal {
             Self::NotFound => c"File not found.\n",
             Self::Forbidden { .. } | Self::NotOpened { denied: true, .. } => c"Access denied.\n",
             Self::NotOpened { denied: false, .. } => c"No input file specified.\n",
+            Self::OutOfDescriptors { .. } => c"Service unavailable.\n",
             Self::BadRequest(_) => c"Bad request.\n",
         }
     }
@@ -132,6 +142,13 @@ impl fmt::Display for Refusal {
                     script.to_string_lossy()
                 )
             }
+            Self::OutOfDescriptors { script } => {
+                write!(
+                    f,
+                    "Unable to open primary script: {} (too many open files; raise LimitNOFILE of the service, or ulimit -n)",
+                    script.to_string_lossy()
+                )
+            }
             Self::BadRequest(reason) => f.write_str(reason),
         }
     }
@@ -140,6 +157,12 @@ impl fmt::Display for Refusal {
 impl Script {
     /// What to answer when PHP could not open the script.
     pub fn not_opened(&self, error: &io::Error, rules: &Rules<'_>) -> Refusal {
+        let number = error.raw_os_error().map(Errno::from_raw);
+        if matches!(number, Some(Errno::EMFILE | Errno::ENFILE)) {
+            return Refusal::OutOfDescriptors {
+                script: self.path_translated.clone(),
+            };
+        }
         let path = self.path_translated.as_bytes();
         if !self.seen && !exists(path) {
             // The search that `resolve` left out: php-fpm names the file that it would have found.
@@ -152,7 +175,12 @@ impl Script {
         Refusal::NotOpened {
             script: self.path_translated.clone(),
             denied,
-            reason: error.to_string(),
+            reason: match number {
+                // PHP has opened it, and taken it for no script: a directory.
+                Some(Errno::UnknownErrno) => "not a regular file".to_owned(),
+                Some(number) => number.desc().to_owned(),
+                None => error.to_string(),
+            },
         }
     }
 }

@@ -97,6 +97,23 @@ fn what_php_cannot_open_gets_php_fpms_answer() {
 }
 
 #[test]
+fn a_script_that_cannot_be_opened_for_now_is_not_missing() {
+    let root = Root::new(&["a.php"]);
+    let mut params = root.params(&[("SCRIPT_FILENAME", "ROOT/a.php")]);
+    let script = resolve(&mut params, &rules()).unwrap();
+    for number in [Errno::EMFILE, Errno::ENFILE] {
+        let refusal = script.not_opened(&io::Error::from(number), &rules());
+        assert_eq!(refusal.status(), 503, "{refusal}");
+        assert!(refusal.to_string().contains("LimitNOFILE"), "{refusal}");
+    }
+    let refusal = script.not_opened(&io::Error::from_raw_os_error(0), &rules());
+    assert!(
+        refusal.to_string().ends_with("(not a regular file)"),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn parent_segments_are_not_found() {
     let root = Root::new(&["a.php", "dir/", "evil.jpg"]);
     for path in [
