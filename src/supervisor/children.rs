@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::libc::{WCOREDUMP, WEXITSTATUS, WIFEXITED, WIFSIGNALED, WTERMSIG};
 use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::sys;
@@ -71,6 +72,14 @@ pub(super) fn next_ended() -> Option<(Pid, Ending)> {
         }
     }
     None
+}
+
+/// The next child that a signal has stopped, if one has.
+pub(super) fn next_stopped() -> Option<Pid> {
+    match waitid(Id::All, WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG) {
+        Ok(WaitStatus::Stopped(pid, _)) => Some(pid),
+        _ => None,
+    }
 }
 
 /// What interpreters that are gone were serving: nothing, or the end of a message about their death.

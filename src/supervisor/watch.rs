@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, dup2_stderr, geteuid};
 
 use super::children::{self, Ending};
@@ -373,6 +373,9 @@ impl Supervisor {
     fn obey(&mut self, signal: Signal) {
         match signal {
             Signal::SIGCHLD => {
+                while let Some(pid) = children::next_stopped() {
+                    self.wake(pid);
+                }
                 while let Some((pid, ending)) = children::next_ended() {
                     self.bury(pid, ending);
                 }
@@ -399,6 +402,18 @@ impl Supervisor {
             signal => self.log.warning(format_args!(
                 "{signal} asks for a reload, which this version of howdah cannot do yet; restart it instead"
             )),
+        }
+    }
+
+    /// A leader runs as its pool's user, so a script can stop it: then nobody would replace the pool's processes.
+    fn wake(&self, pid: Pid) {
+        let is_his = |post: &&Post| post.leader.as_ref().is_some_and(|leader| leader.pid == pid);
+        if let Some(post) = self.posts.iter().find(is_his) {
+            self.log.warning(format_args!(
+                "[pool {}] leader {pid} was stopped by a signal, and is made to go on",
+                post.name()
+            ));
+            let _ = kill(pid, Signal::SIGCONT);
         }
     }
 

@@ -729,6 +729,22 @@ fn a_pools_leader_that_is_killed_is_replaced_with_all_that_is_below_it() {
     server.expect_log(&["[pool www]", &leader.to_string(), "signal 9 (SIGKILL"]);
 }
 
+/// The leader is the pool's user's, so scripts can send it signals.
+#[test]
+fn a_pools_leader_that_is_stopped_goes_on() {
+    let server = Setup::new().children(1).start();
+    let held = Held::start(&server);
+    let leader = Process::find(held.pid).unwrap().parent;
+    if leader == server.pid {
+        return; // A server that has no leaders.
+    }
+    processes::kill(leader, libc::SIGSTOP);
+    server.expect_log(&["WARNING: [pool www] leader", "was stopped by a signal"]);
+    processes::kill(held.pid, libc::SIGKILL);
+    let mut client = server.run("echo 'alive';").start();
+    client.response_within(1, AT_ONCE).expect_text("alive");
+}
+
 #[test]
 fn programs_that_scripts_start_inherit_no_sockets() {
     // They would keep the address in use when the server is gone, and connections open.
