@@ -301,12 +301,12 @@ fn pull_records(spill: &mut Spill, out: &mut Vec<u8>, room: usize) -> std::io::R
             let header = Header::decode(*header);
             record += Header::LEN + usize::from(header.content) + usize::from(header.padding);
         }
-        if record >= out.len() + Header::LEN || record == out.len() {
-            // The header is there, or the next one has not begun.
-            wanted = record;
+        // Of the last record there is less than its header, or its length is known.
+        wanted = if record < out.len() {
+            record + Header::LEN
         } else {
-            wanted = record + Header::LEN;
-        }
+            record
+        };
         if wanted == out.len() || spill.left() == 0 {
             return Ok(());
         }

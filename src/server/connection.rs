@@ -598,10 +598,7 @@ impl Connection {
     }
 
     fn log(&self, level: Level, message: &str) {
-        let ground = &self.shared.ground;
-        ground
-            .log
-            .write(level, &format!("[pool {}] {message}", ground.pool.name));
+        self.shared.ground.log(level, message);
     }
 }
 

@@ -183,7 +183,10 @@ async fn accept(socket: Rc<AsyncFd<OwnedFd>>, shared: Rc<Shared>, phase: watch::
         match SockRef::from(socket.get_ref()).accept() {
             Ok((connection, peer)) => {
                 if is_allowed(&peer, &shared) {
-                    let _ = connection.set_tcp_nodelay(true);
+                    if peer.as_socket().is_some() {
+                        // Answers are written whole; waiting to join them with later ones only delays them.
+                        let _ = connection.set_tcp_nodelay(true);
+                    }
                     begin(connection.into(), &shared, &phase, Origin::Client);
                     // It may bring a request at once; whether another one can be taken depends on that.
                     yield_now().await;
@@ -197,9 +200,9 @@ async fn accept(socket: Rc<AsyncFd<OwnedFd>>, shared: Rc<Shared>, phase: watch::
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                 ) => {}
             Err(error) => {
-                log(
-                    &shared,
-                    &format!(
+                shared.ground.log(
+                    Level::Error,
+                    format_args!(
                         "cannot accept connections: {error}; trying again. If there are too many open files, raise \
                          LimitNOFILE of the service (ulimit -n)"
                     ),
@@ -237,7 +240,10 @@ async fn take_over(arrivals: Rc<Arrivals>, shared: Rc<Shared>, phase: watch::Rec
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
             Err(error) => {
-                log(&shared, &format!("cannot take over a connection: {error}"));
+                shared.ground.log(
+                    Level::Error,
+                    format_args!("cannot take over a connection: {error}"),
+                );
                 sleep(OUT_OF_DESCRIPTORS).await;
             }
         }
@@ -306,22 +312,13 @@ fn is_allowed(peer: &SockAddr, shared: &Shared) -> bool {
     };
     let allowed = listen.allows(address.ip());
     if !allowed {
-        shared.ground.log.write(
+        shared.ground.log(
             Level::Warning,
-            &format!(
-                "[pool {}] Connection disallowed: IP address '{}' has been dropped.",
-                shared.ground.pool.name,
+            format_args!(
+                "Connection disallowed: IP address '{}' has been dropped.",
                 address.ip()
             ),
         );
     }
     allowed
-}
-
-fn log(shared: &Shared, message: &str) {
-    let ground = &shared.ground;
-    ground.log.write(
-        Level::Error,
-        &format!("[pool {}] {message}", ground.pool.name),
-    );
 }

@@ -25,6 +25,7 @@ mod spill;
 mod stream;
 mod sys;
 
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::rc::Rc;
@@ -35,7 +36,7 @@ use std::thread;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::config::Pool;
+use crate::config::{Level, Pool};
 use crate::observe::{Log, Scoreboard};
 use crate::php::{Engine, is_zts};
 
@@ -160,6 +161,14 @@ struct Ground {
     is_alone: bool,
     /// More would leave PHP without descriptors; they wait in the listen queue.
     most_connections: usize,
+}
+
+impl Ground {
+    /// A message about the pool.
+    fn log(&self, level: Level, message: impl Display) {
+        self.log
+            .write(level, &format!("[pool {}] {message}", self.pool.name));
+    }
 }
 
 fn io_thread(
